@@ -1,0 +1,67 @@
+"""SpectralConfig: everything that defines a spectral transformer, saved beside its weights as config.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PretrainedConfig
+
+from stores.errors import ModelError, OptionError
+
+# one dial for size: width, layers, heads of the encoder; width, layers of the decoder
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"width": 192, "layers": 4, "heads": 6, "decoder_width": 128, "decoder_layers": 1},
+    "small": {"width": 384, "layers": 6, "heads": 6, "decoder_width": 192, "decoder_layers": 2},
+    "base": {"width": 768, "layers": 6, "heads": 12, "decoder_width": 384, "decoder_layers": 2},
+}
+
+
+class SpectralConfig(PretrainedConfig):
+    """Options of `SpectralTransformer`.
+
+    patch_size: pixels a token, without overlap
+    step: pixel width of the grid in log10 wavelength; positions are counted in such pixels
+    width, layers, heads: of the encoder; decoder_width, decoder_layers: of the decoder used in pre-training
+    noise_floor: relative flux error added to the noise in the loss, so that bright stars do not rule it
+    grid: the grid of the training spectra, as text; other ranges with the same step work too
+    preprocessing: how the training spectra were prepared (see stores.Preparation), with its fingerprint
+    """
+
+    model_type = "spectrabridge"
+
+    def __init__(
+        self,
+        patch_size: int = 20,
+        step: float = 1e-4,
+        width: int = 384,
+        layers: int = 6,
+        heads: int = 6,
+        mlp_ratio: int = 4,
+        decoder_width: int = 192,
+        decoder_layers: int = 2,
+        noise_floor: float = 0.03,
+        grid: str = "lrs",
+        preprocessing: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if width % heads or (width // heads) % 2:
+            raise ModelError(f"width {width} cannot be shared evenly among {heads} heads; change one of them.")
+        self.patch_size = patch_size
+        self.step = step
+        self.width = width
+        self.layers = layers
+        self.heads = heads
+        self.mlp_ratio = mlp_ratio
+        self.decoder_width = decoder_width
+        self.decoder_layers = decoder_layers
+        self.noise_floor = noise_floor
+        self.grid = grid
+        self.preprocessing = preprocessing
+        super().__init__(**kwargs)
+
+    @classmethod
+    def of_size(cls, size: str, **kwargs: Any) -> SpectralConfig:
+        """The options of a size by name: tiny, small (about 10 million weights) or base."""
+        if size not in SIZES:
+            raise OptionError(f"size '{size}' is unknown; known ones are {', '.join(SIZES)}.")
+        return cls(**SIZES[size], **kwargs)

@@ -1,0 +1,48 @@
+"""How every command runs: options from a dataclass, faults as one sentence, an exit status that means something.
+
+Exit status: 0 all done; 1 a check failed; 2 nothing usable or a mistake in the call; 3 done, but some input
+was unusable; 130 interrupted (run the same command again to go on).
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from stores.errors import SpectraBridgeError
+
+Options = TypeVar("Options")
+
+PARTIAL = 3
+
+
+def run_command(options_type: type[Options], action: Callable[[Options], int | None], prog: str) -> None:
+    """Parse the command line into `options_type`, call `action` with it and exit."""
+    import tyro
+
+    options = tyro.cli(options_type, prog=prog, config=(tyro.conf.OmitArgPrefixes,))
+    try:
+        status = action(options)
+    except SpectraBridgeError as error:
+        say(f"{prog}: {error}")
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        say(f"{prog}: interrupted; run the same command again to go on.")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        where = f" ('{error.filename}')" if error.filename else ""
+        reason = error.strerror or "cannot write"
+        say(f"{prog}: {reason[0].lower()}{reason[1:]}{where}; mend that and run the same command again to go on.")
+        sys.exit(2)
+    sys.exit(status or 0)
+
+
+def say(sentence: str) -> None:
+    """Tell the user something on standard error, so that standard output stays data."""
+    print(sentence, file=sys.stderr, flush=True)

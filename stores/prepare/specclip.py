@@ -1,0 +1,83 @@
+"""The continuum of SpecCLIP, for models that were trained with it.
+
+Polynomial upper envelopes as described for SpecCLIP (arXiv:2507.01939): 3700-5700 A of order 5 and beyond
+6100 A of order 4, after a median filter. It rises with noise (about 0.6 / S/N) and should be used only where
+a published model asks for it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+BLUE, RED = (3700.0, 5700.0), 6100.0
+BALMER = ((4030.0, 4160.0), (4270.0, 4410.0), (4800.0, 4940.0))
+HOT_PEAK = 4500.0  # Angstrom; a first fit that peaks bluer than this is a hot star
+
+
+def specclip_continuum(wavelength: Float, flux: Float, ivar: Float) -> Float:
+    """Upper-envelope continuum (n, n_pix) of flux with ivar (n, n_pix); 1 where it is not positive."""
+    from scipy.ndimage import median_filter
+
+    smooth = median_filter(_bridged(flux, ivar > 0), size=(1, 7), mode="nearest")
+    blue = (wavelength >= BLUE[0]) & (wavelength <= BLUE[1])
+    red = wavelength > RED
+    gap = (wavelength > BLUE[1]) & ~red
+    continuum = np.ones_like(flux)
+    if np.count_nonzero(blue) > 50:
+        continuum[:, blue] = _blue(wavelength[blue], smooth[:, blue])
+    if np.count_nonzero(red) > 50:
+        continuum[:, red] = _red(wavelength[red], smooth[:, red])
+        # the text leaves 5700-6100 A open: join the two fits by a straight line
+        ends = wavelength[blue][-1], wavelength[red][0]
+        share = (wavelength[gap] - ends[0]) / (ends[1] - ends[0])
+        continuum[:, gap] = continuum[:, blue][:, -1:] * (1 - share) + continuum[:, red][:, :1] * share
+    return np.where(continuum > 0, continuum, 1.0)
+
+
+def _bridged(flux: Float, good: NDArray[np.bool_]) -> Float:
+    """Flux (n, n_pix) with masked pixels replaced by straight lines between their neighbours."""
+    bridged = flux.copy()
+    pixels = np.arange(flux.shape[1])
+    for row in np.flatnonzero(~good.all(axis=1) & good.any(axis=1)):
+        bridged[row] = np.interp(pixels, pixels[good[row]], flux[row, good[row]])
+    return bridged
+
+
+class _Polynomial:
+    """Least-squares polynomials of one order over fixed pixels, for many rows at once."""
+
+    def __init__(self, x: Float, order: int) -> None:
+        # an orthonormal basis on [-1, 1]: the same polynomial as in raw Angstrom, but well conditioned
+        scaled = 2 * (x - x[0]) / (x[-1] - x[0]) - 1
+        self.basis = np.linalg.qr(np.polynomial.chebyshev.chebvander(scaled, order))[0]
+
+    def __call__(self, y: Float) -> Float:
+        fit: Float = (y @ self.basis) @ self.basis.T
+        return fit
+
+
+def _blue(x: Float, y: Float) -> Float:
+    y = y.copy()
+    polynomial = _Polynomial(x, 5)
+    hot = x[np.argmax(polynomial(y), axis=1)] < HOT_PEAK
+    for low, high in BALMER:
+        inside = np.flatnonzero((x >= low) & (x <= high))
+        if len(inside) > 1 and hot.any():
+            share = (x[inside] - x[inside[0]]) / (x[inside[-1]] - x[inside[0]])
+            first, last = y[hot][:, inside[:1]], y[hot][:, inside[-1:]]
+            y[np.ix_(hot, inside)] = first * (1 - share) + last * share
+    for _ in range(10):
+        fit = polynomial(y)
+        y = np.maximum(y, fit)
+    return fit
+
+
+def _red(x: Float, y: Float) -> Float:
+    polynomial = _Polynomial(x, 4)
+    for _ in range(9):
+        fit = polynomial(y)
+        scatter = np.std(y - fit, axis=1, keepdims=True)
+        y = np.maximum(np.where(y > fit + 3 * scatter, fit, y), fit)
+    return fit

@@ -1,0 +1,232 @@
+"""FITS files, plain or gzip, opened so that every fault is one sentence that names the file.
+
+astropy only warns about many truncated files and would go on with what is left, so lengths are checked here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stores.errors import InputError
+from stores.surveys import ALL_ROWS
+
+GZIP_MAGIC = b"\x1f\x8b"
+FITS_MAGIC = b"SIMPLE  ="
+
+
+class FitsFile:
+    """An open FITS file: HDUs and columns by name (any case), arrays in native byte order and as copies."""
+
+    def __init__(self, path: Path, hdus: Any) -> None:
+        self.path = path
+        self.hdus = hdus
+
+    @property
+    def header(self) -> Any:
+        """Header of the primary HDU."""
+        return self.hdus[0].header
+
+    def find(self, *names: str) -> Any:
+        """The first HDU with one of these names, else None."""
+        wanted = {name.upper() for name in names}
+        return next((hdu for hdu in self.hdus if hdu.name.upper() in wanted), None)
+
+    def hdu(self, *names: str) -> Any:
+        """The first HDU with one of these names."""
+        hdu = self.find(*names)
+        if hdu is None:
+            held = ", ".join(hdu.name for hdu in self.hdus)
+            raise InputError(
+                f"'{self.path}' has no HDU {' or '.join(names)} (only {held}); check the survey."
+            )
+        return hdu
+
+    def has_column(self, hdu: Any, name: str) -> bool:
+        return name.upper() in (held.upper() for held in self._columns(hdu).names)
+
+    def column(self, hdu: Any, *names: str, rows: slice = ALL_ROWS) -> NDArray[Any]:
+        """The chosen rows of the first of these columns; only they are read from a plain file."""
+        held = {name.upper(): name for name in self._columns(hdu).names}
+        name = next((held[name.upper()] for name in names if name.upper() in held), None)
+        if name is None:
+            raise InputError(f"'{self.path}' has no column {' or '.join(names)} in HDU {hdu.name}.")
+        with _blaming(self.path, f"column {name} of HDU {hdu.name}"):
+            return _native(hdu.data[name][rows])
+
+    def image(self, hdu: Any, rows: slice = ALL_ROWS) -> NDArray[Any]:
+        """The chosen rows of an image (its first numpy axis); only they are read from a plain file."""
+        if not hdu.is_image or not hdu.shape:
+            raise InputError(f"'{self.path}' has no image in HDU {hdu.name}.")
+        start, stop, step = rows.indices(hdu.shape[0])
+        if step == 1 and stop <= start:
+            return np.empty((0, *hdu.shape[1:]))
+        with _blaming(self.path, f"HDU {hdu.name}"):
+            if step != 1:
+                return _native(hdu.section[:][rows])
+            return _native(hdu.section[start:stop])
+
+    def _columns(self, hdu: Any) -> Any:
+        if not hasattr(hdu, "columns"):
+            raise InputError(f"'{self.path}' has no table in HDU {hdu.name}.")
+        with _blaming(self.path, f"the columns of HDU {hdu.name}"):
+            return hdu.columns
+
+
+@contextmanager
+def open_fits(path: Path) -> Iterator[FitsFile]:
+    """Open a FITS file for reading; an InputError raised inside that names no file gets this one's name."""
+    from astropy.io import fits
+    from astropy.utils.exceptions import AstropyWarning
+
+    with warnings.catch_warnings(), open_raw(path) as raw:
+        # headers of real survey files bend the standard harmlessly; what matters is checked in _check_length
+        warnings.simplefilter("ignore", AstropyWarning)
+        if raw.read(len(FITS_MAGIC)) != FITS_MAGIC:
+            raise InputError(f"'{path}' is not a FITS file.")
+        raw.seek(0)
+        with _blaming(path, "its headers"):
+            hdus = fits.open(raw, mode="readonly", memmap=False if isinstance(raw, io.BytesIO) else None)
+        with hdus:
+            with _blaming(path, "its headers"):
+                len(hdus)  # reads all headers
+            _check_length(path, hdus, raw)
+            with naming(path):
+                try:
+                    yield FitsFile(path, hdus)
+                except fits.VerifyError as error:
+                    raise InputError(f"has a header that cannot be read ({_first_line(error)}).") from error
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name before the sentence of an InputError that names none."""
+    try:
+        yield
+    except InputError as error:
+        if str(error).startswith("'"):
+            raise
+        raise InputError(f"'{path}': {error}") from error
+
+
+def open_raw(path: Path) -> IO[bytes]:
+    """The bytes of a file, decompressed (in memory) if they are gzip whatever the file's name."""
+    try:
+        raw = open(path, "rb")  # noqa: SIM115
+    except FileNotFoundError:
+        raise InputError(f"'{path}' does not exist.") from None
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be opened ({error.strerror}).") from error
+    if raw.read(2) != GZIP_MAGIC:
+        raw.seek(0)
+        return raw
+    with raw:
+        raw.seek(0)
+        try:
+            return io.BytesIO(gzip.decompress(raw.read()))
+        except EOFError:
+            raise InputError(f"'{path}' is truncated: its gzip stream ends early; fetch it again.") from None
+        except (OSError, zlib.error) as error:
+            raise InputError(f"'{path}' is damaged ({_first_line(error)}); fetch it again.") from error
+
+
+def first_bytes(path: Path) -> bytes:
+    """The first 9 bytes, decompressed if they are gzip; enough to tell formats apart."""
+    if not path.is_file():
+        raise InputError(f"'{path}' does not exist.")
+    with _blaming(path, "its start"), open(path, "rb") as raw:
+        packed = raw.read(2) == GZIP_MAGIC
+        raw.seek(0)
+        with gzip.open(raw) if packed else raw as plain:
+            return plain.read(len(FITS_MAGIC))
+
+
+def primary_header(path: Path) -> Any:
+    """The primary header alone: much cheaper than `open_fits`, above all for gzip files."""
+    from astropy.io import fits
+    from astropy.utils.exceptions import AstropyWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        if not path.is_file():
+            raise InputError(f"'{path}' does not exist.")
+        with _blaming(path, "its first header"), open(path, "rb") as raw:
+            packed = raw.read(2) == GZIP_MAGIC
+            raw.seek(0)
+            with gzip.open(raw) if packed else raw as plain:
+                if plain.read(len(FITS_MAGIC)) != FITS_MAGIC:
+                    raise InputError(f"'{path}' is not a FITS file.")
+                plain.seek(0)
+                return fits.Header.fromfile(plain)
+
+
+def number(header: Any, *keys: str) -> float:
+    """The first of these keywords that holds a number, else NaN."""
+    for key in keys:
+        value = header.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    return float("nan")
+
+
+def integer(header: Any, *keys: str) -> int | None:
+    """The first of these keywords that holds an integer of 64 bits, else None."""
+    for key in keys:
+        value = header.get(key)
+        if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
+            return value
+    return None
+
+
+def text(header: Any, key: str) -> str:
+    """A keyword as text in upper case, empty if absent."""
+    return str(header.get(key, "")).strip().upper()
+
+
+def _check_length(path: Path, hdus: Any, raw: IO[bytes]) -> None:
+    """Refuse a file that ends inside an HDU; a last block that only lacks its padding is fine."""
+    length = raw.seek(0, io.SEEK_END)
+    end = 0
+    for hdu in hdus:
+        place = hdu.fileinfo()
+        # the size of a compressed image is that of its pixels, not of the file's bytes
+        compressed = type(hdu).__name__ == "CompImageHDU"
+        needed = place["datLoc"] + (place["datSpan"] if compressed else hdu.size)
+        if length < needed:
+            raise InputError(f"'{path}' is truncated: the file ends inside HDU {hdu.name}; fetch it again.")
+        end = place["datLoc"] + place["datSpan"]
+    raw.seek(end)
+    if raw.read(8) == b"XTENSION":
+        raise InputError(f"'{path}' is truncated: the file ends inside the header of an HDU; fetch it again.")
+
+
+@contextmanager
+def _blaming(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    # astropy and numpy meet damaged bytes with nearly every type of exception
+    except Exception as error:
+        raise InputError(f"'{path}' is damaged: {what} cannot be read ({_first_line(error)}).") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _native(values: Any) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.dtype.kind in "SU":
+        return np.char.strip(array.astype(str))
+    return array.astype(array.dtype.newbyteorder("="))
