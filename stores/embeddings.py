@@ -12,7 +12,10 @@ from stores.store import ROW_COLUMNS, Array, Column, Store
 
 def embedding_columns(width: int, dtype: str) -> dict[str, Column]:
     """The arrays of an embedding store of vectors of `width` in float16 or float32."""
-    return {"embedding": Column(dtype, "", "embedding vector; 0 where the spectrum is empty", width), **ROW_COLUMNS}
+    return {
+        "embedding": Column(dtype, "", "embedding vector; 0 where the spectrum is empty", width),
+        **ROW_COLUMNS,
+    }
 
 
 class EmbeddingStore(Store):

@@ -1,33 +1,37 @@
 """stores-ingest: survey files -> a spectra store.
 
-    stores-ingest --survey desi coadd-*.fits --out desi.zarr
-    stores-ingest --survey lamost FOLDER --out lamost.zarr --workers 8
-    stores-ingest --survey fits1d miles/*.fits.gz --out miles.zarr --medium air --at-rest
+stores-ingest --survey desi coadd-*.fits --out desi.zarr
+stores-ingest --survey lamost FOLDER --out lamost.zarr --workers 8
+stores-ingest --survey fits1d miles/*.fits.gz --out miles.zarr --medium air --at-rest
 """
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import numpy as np
 import tyro
 
 from stores.command import PARTIAL, run_command, say
-from stores.errors import OptionError, SpectraBridgeError
+from stores.errors import InputError, OptionError, SpectraBridgeError
+from stores.flags import Flag, count_flags
 from stores.grid import Grid
 from stores.plan import Plan, expand_files, make_plan
 from stores.prepare import Preparation
 from stores.progress import progress
 from stores.spectra import SpectraStore, spectra_columns, spectra_details, spectra_values
-from stores.store import shard_rows_for
+from stores.store import Store, shard_rows_for
 from stores.surveys import ReadOptions
 
 Result = TypeVar("Result")
+
+SHOWN_FAULTS = 5
 
 
 @dataclass(kw_only=True)
@@ -105,7 +109,7 @@ def ingest(options: IngestOptions) -> int:
         done=store.n_shards - len(todo),
     ):
         pass
-    finish(store, plan)
+    finish(store, plan.failed)
     return report(store)
 
 
@@ -115,44 +119,42 @@ def _ingest_shard(path: str, shard: int, plan: Plan) -> None:
     store.write_shard(shard, spectra_values(batch), record)
 
 
-def unfinished(store: Any) -> list[int]:
+def unfinished(store: Store) -> list[int]:
     """The shards that still have to be written."""
     finished = set(store.finished_shards())
     return [shard for shard in range(store.n_shards) if shard not in finished]
 
 
-def finish(store: Any, plan: Plan) -> None:
-    """Close a store made from files: gather what failed and how much was read."""
-    failed = {entry["file"]: entry["reason"] for entry in plan.failed}
+def finish(store: Store, failed: Iterable[dict[str, str]]) -> None:
+    """Close a store made from files; `failed` are files that gave no rows at all, [{file, reason}]."""
+    reasons = {entry["file"]: entry["reason"] for entry in failed}
     sources: dict[str, dict[str, Any]] = {}
     for shard in range(store.n_shards):
         marker = store.marker(shard)
-        failed.update((entry["file"], entry["reason"]) for entry in marker["failed"])
+        reasons.update((entry["file"], entry["reason"]) for entry in marker["failed"])
         for entry in marker["sources"]:
             known = sources.setdefault(entry["file"], {**entry, "rows": 0})
             known["rows"] += entry["rows"]
     store.finish(
         sources=list(sources.values()),
-        failed=[{"file": file, "reason": reason} for file, reason in failed.items()],
+        failed=[{"file": file, "reason": reason} for file, reason in reasons.items()],
     )
 
 
-def report(store: Any) -> int:
+def report(store: Store) -> int:
     """Say what was written and what was not usable; returns the exit status."""
-    from stores.flags import Flag, count_flags
-
     failed = store.attributes["failed"]
-    flags = count_flags(store.read("flags"))
-    unreadable = flags.get(str(Flag.UNREADABLE.name), 0)
-    if unreadable == len(store):
-        raise SpectraBridgeError(f"no spectrum could be read; the first fault: {failed[0]['reason']}")
-    say(f"'{store.path}': {len(store)} spectra in {store.n_shards} shards.")
-    if flags:
-        say("flagged: " + ", ".join(f"{name} {count}" for name, count in flags.items()) + ".")
-    for entry in failed[:5]:
+    flags = store.read("flags")
+    counts = count_flags(flags)
+    say(f"'{store.path}': {len(store)} spectra in {store.n_shards} shard{'s' if store.n_shards > 1 else ''}.")
+    if counts:
+        say("flagged: " + ", ".join(f"{name} {count}" for name, count in counts.items()) + ".")
+    for entry in failed[:SHOWN_FAULTS]:
         say(f"not usable: {entry['reason']}")
-    if len(failed) > 5:
-        say(f"and {len(failed) - 5} more; stores-info lists them all.")
+    if len(failed) > SHOWN_FAULTS:
+        say(f"and {len(failed) - SHOWN_FAULTS} more; stores-info lists them all.")
+    if np.all(flags & np.uint32(Flag.NO_VALID_PIXELS)):
+        raise InputError("not one spectrum has a usable pixel on the grid; see the flags above.")
     return PARTIAL if failed else 0
 
 

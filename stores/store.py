@@ -2,10 +2,13 @@
 
     X.zarr/            attributes under the key `spectrabridge`, see docs/stores.md
       flux, ivar, ...  arrays of n rows; a shard is `shard_rows` rows of every array
-      shards/00000     the marker of a finished shard: row count, digest, source files, faults
+      shards/00000     the marker of a finished shard: row count, digest, checksums, source files, faults
 
 A shard is the unit of work and has one writer. Its marker is written after its data, `complete` after all
 markers: what is not marked does not count, so a run that is killed at any moment can be run again.
+
+Every byte has a checksum above it: data files in their shard's marker, markers and column metadata in the
+attributes, the attributes in one of their own. `verify` walks down from there.
 """
 
 from __future__ import annotations
@@ -22,15 +25,29 @@ from numpy.typing import NDArray
 
 from stores.errors import StoreError
 from stores.flags import Flag, flag_table
-from stores.provenance import array_digest, fingerprint, provenance
+from stores.provenance import array_digest, file_checksum, fingerprint, provenance
 
 if TYPE_CHECKING:
     import zarr  # imported late: commands answer --help without it
+
+    from stores.embeddings import EmbeddingStore
+    from stores.spectra import SpectraStore
 
 FORMAT = 1
 KEY = "spectrabridge"
 CHUNK_ROWS = 64  # rows that are read together: small enough for random rows
 SHARD_ROWS = 4096  # rows in a file: large enough for object stores, small enough to lose
+
+# attributes without which a store cannot be used
+NEEDED = {
+    "rows": int,
+    "shard_rows": int,
+    "columns": list,
+    "job": dict,
+    "job_fingerprint": str,
+    "complete": bool,
+}
+NEEDED_IN_MARKER = {"rows": int, "digest": str, "files": dict, "sources": list, "failed": list}
 
 Array = NDArray[Any]
 
@@ -83,12 +100,20 @@ class Store:
                 f"'{path}' has format version {store.attributes.get('format')}, and this version of "
                 f"spectrabridge reads version {FORMAT}; write it again."
             )
+        lacking = _lacking(store.attributes, NEEDED)
+        if lacking or store.shard_rows < 1:
+            raise StoreError(
+                f"'{path}' is damaged: its attributes lack a usable {lacking or 'shard_rows'}; "
+                "copy or write it again."
+            )
         if not (store.complete or unfinished):
             done = sum(1 for _ in store.finished_shards())
             raise StoreError(
-                f"'{path}' is not finished ({done} of {store.n_shards} shards); run the command that wrote it "
-                "again to finish it."
+                f"'{path}' is not finished ({done} of {store.n_shards} shards); run the command that wrote "
+                "it again to finish it."
             )
+        if not unfinished:
+            store._refuse_missing_files()
         return store
 
     @classmethod
@@ -126,6 +151,7 @@ class Store:
                 "kind": cls.KIND,
                 "rows": n,
                 "shard_rows": shard_rows,
+                "columns": sorted(columns),
                 **details,
                 "job": dict(job),
                 "job_fingerprint": fingerprint(dict(job)),
@@ -134,6 +160,12 @@ class Store:
                 "complete": False,
             }
             building.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+            return cls.create(
+                path, columns, n, job, shard_rows=shard_rows, details=details
+            )  # someone was faster
         finally:
             shutil.rmtree(building, ignore_errors=True)
         return cls(path, _open_group(path))
@@ -142,10 +174,21 @@ class Store:
         mine = self.attributes["job"]
         for name, value in job.items():
             if mine.get(name) != value:
-                shown = f": its {name} is {mine.get(name)!r}, not {value!r}" if _short(value) else f" ({name} differs)"
+                shown = f" ({name} differs)"
+                if _short(value):
+                    shown = f": its {name} is {mine.get(name)!r}, not {value!r}"
                 raise StoreError(
-                    f"'{self.path}' exists and belongs to another job{shown}; choose another --out or delete it."
+                    f"'{self.path}' exists and belongs to another job{shown}; "
+                    "choose another --out or delete it."
                 )
+
+    def _refuse_missing_files(self) -> None:
+        # Zarr reads a missing file as fill values without a word
+        for name in self.columns:
+            for shard in range(self.n_shards):
+                file = self._file(name, shard)
+                if not (self.path / file).is_file():
+                    raise StoreError(f"'{self.path}' is damaged: {file} is missing; run stores-verify on it.")
 
     # -- what it is --------------------------------------------------------------------------------------
 
@@ -177,7 +220,7 @@ class Store:
 
     @property
     def columns(self) -> list[str]:
-        return sorted(name for name, _ in self._group.arrays())
+        return [str(name) for name in self.attributes["columns"]]
 
     # -- rows and shards ---------------------------------------------------------------------------------
 
@@ -188,15 +231,29 @@ class Store:
 
     def array(self, name: str) -> zarr.Array[Any]:
         """A column as it lies on disk, to be sliced."""
-        array: Any = self._group[name]
+        if name not in self.columns:
+            raise StoreError(f"'{self.path}' has no column '{name}'; it has {', '.join(self.columns)}.")
+        try:
+            array: Any = self._group[name]
+        except Exception as error:  # zarr raises many kinds for damaged metadata
+            raise self._damaged(f"column '{name}' cannot be opened", error) from None
         return array
+
+    def _damaged(self, what: str, error: Exception) -> StoreError:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        return StoreError(f"'{self.path}' is damaged: {what} ({reason}); run stores-verify on it.")
 
     def read(self, name: str, rows: slice | NDArray[np.integer[Any]] = slice(None)) -> Array:
         """A column's values for a slice of rows, or for chosen rows in their order."""
-        array = self.array(name)
-        if isinstance(rows, slice):
-            return np.asarray(array[rows])
-        return np.asarray(array.oindex[rows] if array.ndim == 1 else array.oindex[rows, :])
+        array: Any = self.array(name)
+        try:
+            if isinstance(rows, slice):
+                return np.asarray(array[rows])
+            return np.asarray(array.oindex[rows] if array.ndim == 1 else array.oindex[rows, :])
+        except IndexError:
+            raise  # a row that does not exist is the caller's mistake
+        except Exception as error:  # zarr and its codecs raise many kinds for damaged bytes
+            raise self._damaged(f"column '{name}' cannot be read", error) from None
 
     def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Row numbers (n,) of ids (n,), -1 where there is none; an id's first row where it occurs twice."""
@@ -211,62 +268,137 @@ class Store:
 
     def finished_shards(self) -> Iterator[int]:
         """Shards whose marker is written."""
-        return (shard for shard in range(self.n_shards) if _marker(shard) in self._group)
+        for shard in range(self.n_shards):
+            try:
+                self.marker(shard)
+            except StoreError:  # missing, or cut short by a crash of the machine: the shard is made again
+                continue
+            yield shard
 
     def marker(self, shard: int) -> dict[str, Any]:
-        """The record of a finished shard: rows, digest, sources, failed."""
-        record: Any = self._group[_marker(shard)].attrs[KEY]
+        """The record of a finished shard: rows, digest, files, sources, failed."""
+        if not (self.path / _marker(shard)).exists():
+            raise StoreError(
+                f"'{self.path}': shard {shard} is not written; run the command that wrote it again."
+            )
+        try:
+            record: Any = self._group[_marker(shard)].attrs[KEY]
+        except Exception as error:  # zarr raises many kinds for damaged metadata
+            raise self._damaged(f"the marker of shard {shard} cannot be read", error) from None
+        if lacking := _lacking(dict(record), NEEDED_IN_MARKER):
+            raise StoreError(f"'{self.path}' is damaged: the marker of shard {shard} lacks {lacking}.")
         return dict(record)
 
     def write_shard(self, shard: int, values: Mapping[str, Array], record: Mapping[str, Any]) -> None:
-        """Write all columns of a shard, then its marker; `values` holds every column, (rows,) or (rows, width)."""
+        """Write all columns of a shard, (rows,) or (rows, width), then its marker."""
         rows = self.rows(shard)
         n = rows.stop - rows.start
+        if set(values) != set(self.columns):
+            raise ValueError(f"shard {shard} has columns {sorted(values)}, not {self.columns}")
         for name in sorted(values):
-            array = self.array(name)
+            # chunks that equal the fill value are data too, and must have their file
+            array = self.array(name).with_config({"write_empty_chunks": True})
             value = np.ascontiguousarray(values[name], dtype=array.dtype)
             if value.shape != (n, *array.shape[1:]):
-                raise ValueError(f"{name} of shard {shard} has shape {value.shape}, not {(n, *array.shape[1:])}")
+                raise ValueError(
+                    f"{name} of shard {shard} has shape {value.shape}, not {(n, *array.shape[1:])}"
+                )
             array[rows] = value
-        marker = {"rows": n, "digest": self._digest(shard), **record}
+        files = {file: file_checksum(self.path / file) for file in self._files(shard)}
+        own = {"rows": n, "digest": self._digest(shard), "files": files}
+        marker = {"sources": [], "failed": [], **record, **own}
         self._group.create_group(_marker(shard), attributes={KEY: marker}, overwrite=True)
 
     def _digest(self, shard: int) -> str:
         # of what is on disk, so that a write that went wrong is found at once by whoever verifies
         return array_digest(*(self.read(name, self.rows(shard)) for name in self.columns))
 
+    def _file(self, name: str, shard: int) -> str:
+        """The file with a column's values of a shard, relative to the store."""
+        return f"{name}/c/{shard}" if self.array(name).ndim == 1 else f"{name}/c/{shard}/0"
+
+    def _files(self, shard: int) -> list[str]:
+        return [self._file(name, shard) for name in self.columns]
+
     def finish(self, **more: Any) -> None:
         """Declare the store complete, once every shard is marked."""
         missing = self.n_shards - sum(1 for _ in self.finished_shards())
         if missing:
-            raise StoreError(f"'{self.path}' still lacks {missing} of {self.n_shards} shards; run the command again.")
+            raise StoreError(
+                f"'{self.path}' still lacks {missing} of {self.n_shards} shards; run the command again."
+            )
+        attributes = {**self.attributes, **more, "fingerprint": self._whole_fingerprint(), "complete": True}
+        attributes["metadata"] = self._metadata()
+        self._group.attrs[KEY] = {**attributes, "checksum": _checksum(attributes)}
+
+    def _whole_fingerprint(self) -> str:
         digests = [self.marker(shard)["digest"] for shard in range(self.n_shards)]
-        whole = fingerprint([self.attributes["job_fingerprint"], *digests])
-        self._group.attrs[KEY] = {**self.attributes, **more, "fingerprint": whole, "complete": True}
+        return fingerprint([self.attributes["job_fingerprint"], *digests])
+
+    def _metadata(self) -> dict[str, str]:
+        """Checksums of the zarr.json files below the root: of each column, and of all markers together."""
+        markers = ["shards", *map(_marker, range(self.n_shards))]
+        return {
+            **{name: _file_checksum(self.path / name / "zarr.json") for name in self.columns},
+            "shards": fingerprint([_file_checksum(self.path / marker / "zarr.json") for marker in markers]),
+        }
 
     # -- checking ----------------------------------------------------------------------------------------
 
     def verify(self) -> Iterator[tuple[int, list[str]]]:
-        """Read every shard; yields (shard, faults as sentences), at last (-1, faults of the whole)."""
-        digests = []
+        """Read everything; yields (shard, faults without full stop), at last (-1, faults of the whole)."""
+        shape = self._told(self._check_shape())
+        if shape:  # without it there is no telling what a shard is
+            yield -1, [*self._told(self._check_attributes()), *shape]
+            return
         for shard in range(self.n_shards):
-            if _marker(shard) not in self._group:
-                yield shard, [f"shard {shard} is not written"]
-                continue
-            marker = self.marker(shard)
-            digests.append(marker["digest"])
-            try:
-                values = {name: self.read(name, self.rows(shard)) for name in self.columns}
-            except Exception as error:  # zarr and its codecs raise many kinds for damaged bytes
-                yield shard, [f"shard {shard} cannot be read ({str(error).splitlines()[0]})"]
-                continue
-            faults = list(self.check(values))
-            if marker["rows"] != len(values["id"]):
-                faults.append(f"holds {len(values['id'])} rows where its marker says {marker['rows']}")
-            if array_digest(*(values[name] for name in self.columns)) != marker["digest"]:
-                faults.append("its values are not those that were written (digest differs)")
-            yield shard, [f"shard {shard}: {fault}" for fault in faults]
-        yield -1, list(self._check_whole(digests))
+            yield shard, [f"shard {shard}: {fault}" for fault in self._told(self._check_shard(shard))]
+        yield -1, [*self._told(self._check_attributes()), *self._told(self._check_whole())]
+
+    def _told(self, faults: Iterator[str]) -> list[str]:
+        """The faults; what keeps the check from going on is one of them."""
+        told = []
+        try:
+            for fault in faults:
+                told.append(fault)
+        except StoreError as error:
+            told.append(str(error).removeprefix(f"'{self.path}'").removesuffix("; run stores-verify on it."))
+            told[-1] = told[-1].removeprefix(" is damaged").removeprefix(": ").removesuffix(".")
+        except Exception as error:  # damage reaches numpy and zarr in every form
+            told.append(
+                f"cannot be checked any further ({(str(error) or type(error).__name__).splitlines()[0]})"
+            )
+        return told
+
+    def _check_shape(self) -> Iterator[str]:
+        for name in self.columns:
+            array = self.array(name)
+            shards = array.chunks if array.shards is None else array.shards
+            found, wanted = (array.shape[0], shards[0]), (len(self), self.shard_rows)
+            if found != wanted:
+                yield f"{name} has {found[0]} rows in files of {found[1]}, not {wanted[0]} in {wanted[1]}"
+
+    def _check_shard(self, shard: int) -> Iterator[str]:
+        if not (self.path / _marker(shard)).exists():
+            if self.complete:  # else that the store is not finished says it all
+                yield "its marker is missing"
+            return
+        marker = self.marker(shard)
+        faults = []
+        for file in self._files(shard):
+            if not (self.path / file).is_file():
+                faults.append(f"{file} is missing")
+            elif file_checksum(self.path / file) != marker["files"].get(file):
+                faults.append(f"{file} was changed or damaged after it was written")
+        if faults:
+            yield from faults
+            return
+        values = {name: self.read(name, self.rows(shard)) for name in self.columns}
+        yield from self.check(values)
+        if marker["rows"] != len(values["id"]):
+            yield f"holds {len(values['id'])} rows where its marker says {marker['rows']}"
+        if array_digest(*(values[name] for name in self.columns)) != marker["digest"]:
+            yield "its values are not those that were written (digest differs)"
 
     def check(self, values: Mapping[str, Array]) -> Iterator[str]:
         """Faults in the values of one shard, as parts of sentences; subclasses add their own."""
@@ -276,25 +408,49 @@ class Store:
         if not np.all(np.isfinite(values["snr"])):
             yield "snr is not finite"
 
-    def _check_whole(self, digests: list[str]) -> Iterator[str]:
+    def _check_attributes(self) -> Iterator[str]:
         attributes = self.attributes
         if not attributes["complete"]:
-            yield "the store is not marked complete"
+            done = sum(1 for _ in self.finished_shards())
+            yield f"the store is not finished ({done} of {self.n_shards} shards)"
+        elif attributes.get("checksum") != _checksum(attributes):
+            yield "the attributes are not those that were written (zarr.json was edited or damaged)"
         if fingerprint(attributes["job"]) != attributes["job_fingerprint"]:
             yield "the job in the attributes does not have the fingerprint that stands beside it"
-        expected = fingerprint([attributes["job_fingerprint"], *digests])
-        if attributes["complete"] and attributes["fingerprint"] != expected:
-            yield "the store's fingerprint is not that of its shards"
+
+    def _check_whole(self) -> Iterator[str]:
+        attributes = self.attributes
+        if attributes["complete"]:
+            written, found = attributes["metadata"], self._metadata()
+            for name in found:
+                if written.get(name) != found[name]:
+                    file = f"{name}/zarr.json" if name != "shards" else "a zarr.json in shards"
+                    yield f"{file} was changed, damaged or lost after it was written"
+            if self._whole_fingerprint() != attributes["fingerprint"]:
+                yield "the store's fingerprint is not that of its shards"
         flags, ids = self.read("flags"), self.read("id")
         own = ids[(flags & np.uint32(Flag.DUPLICATE_ID)) == 0]
-        if len(np.unique(own)) != len(own):
+        if attributes["complete"] and len(np.unique(own)) != len(own):
             yield "an id occurs twice without the flag DUPLICATE_ID"
 
 
 def store_kind(path: str | Path) -> str:
     """Which kind of store lies at `path`."""
     attributes: Any = _open_group(Path(path)).attrs[KEY]
-    return str(attributes["kind"])
+    return str(attributes.get("kind"))
+
+
+def open_store(path: str | Path, *, unfinished: bool = False) -> SpectraStore | EmbeddingStore:
+    """Open a store of whichever kind lies at `path`."""
+    from stores.embeddings import EmbeddingStore
+    from stores.spectra import SpectraStore
+
+    kind = store_kind(path)
+    if kind == SpectraStore.KIND:
+        return SpectraStore.open(path, unfinished=unfinished)
+    if kind == EmbeddingStore.KIND:
+        return EmbeddingStore.open(path, unfinished=unfinished)
+    raise StoreError(f"'{path}' is a store of {kind!r}, which this version of spectrabridge does not know.")
 
 
 def _open_group(path: Path) -> zarr.Group:
@@ -304,9 +460,17 @@ def _open_group(path: Path) -> zarr.Group:
         raise StoreError(f"'{path}' does not exist; check the path.")
     try:
         group = zarr.open_group(path, mode="r+", zarr_format=3)
-    except (FileNotFoundError, KeyError, ValueError, NotADirectoryError):
+        attributes = dict(group.attrs)
+    except Exception as error:  # zarr raises many kinds for what is no group, or a damaged one
+        if (path / "id").exists() and (path / "shards").exists():
+            reason = "is missing"
+            if (path / "zarr.json").exists():
+                reason = f"cannot be read ({(str(error) or type(error).__name__).splitlines()[0]})"
+            raise StoreError(
+                f"'{path}' is damaged: its zarr.json {reason}; copy or write it again."
+            ) from None
         raise StoreError(f"'{path}' is not a spectrabridge store; choose another path.") from None
-    if KEY not in group.attrs:
+    if not isinstance(attributes.get(KEY), dict):
         raise StoreError(f"'{path}' is a Zarr group but not a spectrabridge store; choose another path.")
     return group
 
@@ -317,7 +481,6 @@ def _create_array(group: zarr.Group, name: str, column: Column, n: int, shard_ro
     # rows that were never written must not look like data
     fill: Any = np.nan if kind == "f" else (-1 if kind == "i" else 0xFFFFFFFF)
     common: dict[str, Any] = {"dtype": column.dtype, "fill_value": fill, "attributes": attributes}
-    common["config"] = {"write_empty_chunks": True}  # all-equal chunks are data too, and looking costs time
     if column.width is None:
         # compression saves some 10 % of spectra and costs most of the speed: none
         group.create_array(name, shape=(n,), chunks=(shard_rows,), compressors=None, **common)
@@ -330,6 +493,19 @@ def _create_array(group: zarr.Group, name: str, column: Column, n: int, shard_ro
             compressors=None,
             **common,
         )
+
+
+def _lacking(record: Mapping[str, Any], needed: Mapping[str, type]) -> str:
+    """The first name that a record lacks, or holds with another type; empty if none."""
+    return next((name for name, kind in needed.items() if not isinstance(record.get(name), kind)), "")
+
+
+def _checksum(attributes: Mapping[str, Any]) -> str:
+    return fingerprint({name: value for name, value in attributes.items() if name != "checksum"})
+
+
+def _file_checksum(path: Path) -> str:
+    return file_checksum(path) if path.is_file() else ""
 
 
 def _marker(shard: int) -> str:

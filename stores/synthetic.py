@@ -39,6 +39,7 @@ SNR_RANGE = (10.0, 150.0)
 VELOCITY_ERROR = 5.0  # km/s
 FLUX_ERROR = 0.10
 DEAD_PIXELS = 0.002
+SAMPLE_END = 5900.0  # Angstrom, of the table: the lrs grid and what its continuum needs
 
 
 @dataclass(kw_only=True)
@@ -152,7 +153,9 @@ def _write_store(options: SyntheticOptions) -> int:
             continue
         rows = order[store.rows(shard)]
         random = np.random.default_rng([options.seed, 1, shard])
-        parts = [_batch(clean, some, n_stars, random) for some in np.array_split(rows, max(1, len(rows) // 256))]
+        parts = [
+            _batch(clean, some, n_stars, random) for some in np.array_split(rows, max(1, len(rows) // 256))
+        ]
         batch = _joined([prepare([part], grid, options.preparation) for part in parts])
         store.write_shard(shard, spectra_values(batch), {"sources": [], "failed": []})
     if not store.complete:
@@ -189,24 +192,31 @@ def _write_table(options: SyntheticOptions) -> int:
     stars = np.arange(len(clean.labels))
     flux, ivar, rv = clean.observe(stars, random)
     # the sky positions are made up too, over the northern sky
-    ra, dec = random.uniform(0, 360, len(stars)), np.degrees(np.arcsin(random.uniform(-0.1, 0.95, len(stars))))
-    noise = np.sqrt(1 / np.where(ivar > 0, ivar, np.inf))
-    scale = np.where(ivar > 0, noise, noise.max(axis=1, keepdims=True)) / 16  # keeps 1/16 of the noise
-    step = np.median(scale, axis=1)
-    rounded = np.round(flux / step[:, None]) * step[:, None]
+    ra, dec = (
+        random.uniform(0, 360, len(stars)),
+        np.degrees(np.arcsin(random.uniform(-0.1, 0.95, len(stars)))),
+    )
+    blue = PIXELS.wavelength < SAMPLE_END
+    flux, ivar = flux[:, blue], ivar[:, blue]
+    # steps that are powers of two, a quarter to an eighth of the noise: the rest of the digits would not compress
+    noise = np.nanmedian(1 / np.sqrt(np.where(ivar > 0, ivar, np.nan)), axis=1)
+    step = 2.0 ** np.floor(np.log2(noise / 4))[:, None]
+    flux = np.round(flux / step) * step
+    mantissa, exponent = np.frexp(ivar)
+    ivar = np.ldexp(np.round(mantissa * 64) / 64, exponent)
     columns = [
         fits.Column("ID", "K", array=1 + stars),
         fits.Column("RA", "D", unit="deg", array=ra),
         fits.Column("DEC", "D", unit="deg", array=dec),
         fits.Column("RV", "E", unit="km/s", array=rv),
         *(fits.Column(name.upper(), "E", array=clean.labels[:, i]) for i, name in enumerate(LABELS)),
-        fits.Column("FLUX", f"{PIXELS.n_pix}E", array=rounded.astype(np.float32)),
-        fits.Column("IVAR", f"{PIXELS.n_pix}E", array=ivar.astype(np.float32)),
+        fits.Column("FLUX", f"{flux.shape[1]}E", array=flux.astype(np.float32)),
+        fits.Column("IVAR", f"{flux.shape[1]}E", array=ivar.astype(np.float32)),
     ]
     table = fits.BinTableHDU.from_columns(columns, name="SPECTRA")
     for key, value in provenance().items():
         table.header[key.upper()[:8]] = str(value)[:60]
-    log_wavelength = fits.ImageHDU(np.log10(PIXELS.wavelength), name="WAVELENGTH")
+    log_wavelength = fits.ImageHDU(np.log10(PIXELS.wavelength[blue]), name="WAVELENGTH")
     fits.HDUList([fits.PrimaryHDU(), table, log_wavelength]).writeto(options.out, overwrite=True)
     say(f"'{options.out}': {len(stars)} synthetic spectra with their labels.")
     return 0

@@ -25,7 +25,7 @@ class Velocities:
 
     @classmethod
     def read(cls, path: Path) -> Velocities:
-        """From DESI's mwsall or rvtab files (HDU RVTAB: TARGETID, VRAD), or any table with an id and an rv column.
+        """From DESI's mwsall or rvtab files (HDU RVTAB: TARGETID, VRAD), or a table with ids and velocities.
 
         Rows with the same id keep the first finite value.
         """
@@ -33,10 +33,10 @@ class Velocities:
         from astropy.table import Table
 
         try:
-            if path.suffix in (".csv", ".ecsv", ".parquet"):
-                table = Table.read(path)
+            if path.suffix == ".parquet":
+                table = _read_parquet(path)
             else:
-                table = _read_fits(path)
+                table = Table.read(path) if path.suffix in (".csv", ".ecsv") else _read_fits(path)
         except FileNotFoundError:
             raise InputError(f"'{path}' does not exist; check the path.") from None
         except (OSError, ValueError, KeyError, IORegistryError) as error:
@@ -49,8 +49,9 @@ class Velocities:
                 f"'{path}' has no column of ids ({', '.join(ID_NAMES)}) or of velocities "
                 f"({', '.join(VELOCITY_NAMES)}); it has {', '.join(table.colnames[:12])}."
             )
-        rv = np.ma.filled(np.ma.asarray(table[rv_name]).astype(np.float64), np.nan)
-        ids = as_id(np.ma.getdata(table[id_name]))
+        named = ~np.ma.getmaskarray(table[id_name])  # rows without an id are nobody's
+        rv = np.ma.filled(np.ma.asarray(table[rv_name]).astype(np.float64), np.nan)[named]
+        ids = as_id(np.ma.getdata(table[id_name])[named])
         order = np.lexsort((~np.isfinite(rv), ids))  # stable: finite values first within an id
         ids, rv = ids[order], rv[order]
         first = np.ones(len(ids), dtype=bool)
@@ -81,10 +82,27 @@ def _read_fits(path: Path):  # type: ignore[no-untyped-def]
 
     with fits.open(path) as hdus:
         names = [hdu.name for hdu in hdus]
-        chosen = next((name for name in ("RVTAB", "REDSHIFTS") if name in names), None)
+        chosen: str | int | None = next((name for name in ("RVTAB", "REDSHIFTS") if name in names), None)
         if chosen is None:
             chosen = next((i for i, hdu in enumerate(hdus) if isinstance(hdu, fits.BinTableHDU)), None)
         if chosen is None:
             raise ValueError("no table in it")
         hdu = hdus[chosen]
-        return Table({name: np.array(hdu.data[name]) for name in hdu.columns.names if hdu.data[name].ndim == 1})
+        return Table(
+            {name: np.array(hdu.data[name]) for name in hdu.columns.names if hdu.data[name].ndim == 1}
+        )
+
+
+def _read_parquet(path: Path):  # type: ignore[no-untyped-def]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from astropy.table import Table
+
+    columns = {}
+    read = pq.read_table(path)
+    for name, column in zip(read.column_names, read.columns, strict=True):
+        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+            # a null would turn 64-bit ids into floats
+            values = column.fill_null(0).to_numpy()
+            columns[name] = np.ma.MaskedArray(values, mask=column.is_null().to_numpy())
+    return Table(columns)

@@ -1,4 +1,4 @@
-"""Small survey files in their true formats, for tests: `write_*` fills in what is not given and returns the path."""
+"""Small survey files in their true formats: `write_*` fills in what is not given and returns the path."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def write_desi_coadd(
 ) -> Path:
     """A coadd or spectra file of `n` rows and its redrock file beside it, whose rows stand in another order.
 
-    arms: first and last wavelength of each; flux, ivar, mask: broadcast to (n, n_pix) in every arm; sigma: width
-    of the resolution matrix in Angstrom; drop: names of HDUs to leave out.
+    arms: first and last wavelength of each; flux, ivar, mask: broadcast to (n, n_pix) in every arm; sigma:
+    width of the resolution matrix in Angstrom; drop: names of HDUs to leave out.
     """
     rng = np.random.default_rng(seed)
     row_ids = np.asarray(39627866878511337 + np.arange(n) if ids is None else ids, dtype=np.int64)
@@ -106,7 +106,7 @@ def write_lamost(
     drop: tuple[str, ...] = (),
     **header: Any,
 ) -> Path:
-    """A LAMOST file in the layout `table` (DR8 on), `image` or `pilot`; `header` replaces or adds keywords."""
+    """A LAMOST file of layout `table` (DR8 on), `image` or `pilot`; `header` replaces or adds keywords."""
     rng = np.random.default_rng(seed)
     grid = 10.0 ** (3.602 + 1e-4 * np.arange(n_pix))
     primary = fits.PrimaryHDU()

@@ -31,7 +31,7 @@ class Preparation:
     """Shift to the rest frame by the radial velocity, or leave the observed (barycentric) frame."""
     continuum: Literal["smooth", "specclip", "none"] = "smooth"
     """Normalisation: `smooth` does not move with the noise; `specclip` is SpecCLIP's upper envelope."""
-    continuum_width: float = 6000.0
+    continuum_width: float = 4000.0
     """Gaussian sigma of the `smooth` continuum, km/s."""
     resolving_power: float | None = None
     """Degrade to this resolving power (lambda / FWHM) where the spectrum's own is higher."""

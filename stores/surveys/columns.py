@@ -122,6 +122,10 @@ def _parquet_source(path: Path) -> Iterator[Source]:
         start, stop, step = rows.indices(file.metadata.num_rows)
         if step < 0:
             return load(name, ALL_ROWS)[rows]
+        if file.metadata.num_rows == 0:
+            raise InputError("the table has no rows.")
+        if stop <= start:
+            return load(name, slice(0, 1))[:0]
         groups, skipped, seen = [], 0, 0
         for group in range(file.num_row_groups):
             size = file.metadata.row_group(group).num_rows
@@ -134,7 +138,7 @@ def _parquet_source(path: Path) -> Iterator[Source]:
             chunk = file.read_row_groups(groups, columns=[name]).column(0)
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"'{path}' is damaged: column {name} cannot be read; fetch it again.") from error
-        return _from_arrow(chunk.slice(start - skipped, max(0, stop - start)), name)[::step]
+        return _from_arrow(chunk.slice(start - skipped, stop - start), name)[::step]
 
     with file:
         meta = {key.decode(): value.decode() for key, value in (file.schema_arrow.metadata or {}).items()}
@@ -147,19 +151,17 @@ def _parquet_source(path: Path) -> Iterator[Source]:
 
 
 def _from_arrow(column: Any, name: str) -> NDArray[Any]:
-    """A column as (n,), or (n, n_pix) for lists of one length."""
+    """A column of n > 0 rows as (n,), or (n, n_pix) for lists of one length."""
+    import pyarrow.compute as pc
+
     if not hasattr(column.type, "value_type"):
         return np.asarray(column.to_numpy())
     if column.null_count:
         raise InputError(f"column {name} has an empty row.")
-    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks if len(chunk)]
-    values = np.concatenate(chunks) if chunks else np.zeros(0)
-    lengths = (
-        {len(value) for value in column} if not hasattr(column.type, "list_size") else {column.type.list_size}
-    )
-    if len(lengths) > 1:
+    if pc.min(pc.list_value_length(column)) != pc.max(pc.list_value_length(column)):
         raise InputError(f"column {name} has rows of different lengths.")
-    return values.reshape(len(column), -1) if len(column) else np.zeros((0, 0))
+    values = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    return np.concatenate(values).reshape(len(column), -1)
 
 
 def _filled(column: Any) -> NDArray[Any]:

@@ -31,18 +31,20 @@ class Targets:
     id: (n,) TARGETID in order of first appearance, each once
     row: (n_exp,) rows of the file, rising
     target: (n_exp,) the index in `id` that each row belongs to
+    n_row: how many rows the file has in all
     """
 
     id: NDArray[np.int64]
     row: NDArray[np.intp]
     target: NDArray[np.intp]
+    n_row: int
 
     def take(self, rows: slice) -> Targets:
         chosen = np.arange(len(self.id))[rows]
         place = np.full(len(self.id), -1)
         place[chosen] = np.arange(len(chosen))
         used = place[self.target] >= 0
-        return Targets(self.id[chosen], self.row[used], place[self.target[used]])
+        return Targets(self.id[chosen], self.row[used], place[self.target[used]], self.n_row)
 
 
 def ids(path: Path) -> NDArray[np.int64]:
@@ -87,15 +89,16 @@ def _targets(file: FitsFile) -> Targets:
     objects = np.flatnonzero(file.column(fibermap, "OBJTYPE") == "TGT")
     found, first, which = np.unique(target_id[objects], return_index=True, return_inverse=True)
     order = np.argsort(first)
-    return Targets(found[order], objects, np.argsort(order)[which])
+    return Targets(found[order], objects, np.argsort(order)[which], len(target_id))
 
 
 def _arm(file: FitsFile, name: str, targets: Targets, flags: NDArray[np.uint32]) -> Arm:
     span = slice(int(targets.row.min()), int(targets.row.max()) + 1) if len(targets.row) else slice(0, 0)
 
     def image(kind: str) -> NDArray[Any]:
-        values = file.image(file.hdu(f"{name}_{kind}"), span)
-        if len(values) != span.stop - span.start or values.ndim != 2 + (kind == "RESOLUTION"):
+        hdu = file.hdu(f"{name}_{kind}")
+        values = file.image(hdu, span)
+        if hdu.shape[0] != targets.n_row or values.ndim != 2 + (kind == "RESOLUTION"):
             raise InputError(f"HDU {name}_{kind} has a shape that does not fit the FIBERMAP.")
         return values[targets.row - span.start]
 

@@ -82,17 +82,17 @@ def spectrum_id(path: Path, header: Any) -> int:
 
 
 def _catalogue(file: FitsFile) -> Any:
-    """The table of one row that describes the object: SPALL or SPECOBJ, in older files the third HDU."""
+    """The table of one row that describes the object: SPALL or SPECOBJ, else the third HDU."""
     table = file.find("SPALL", "SPECOBJ")
     if table is None and len(file.hdus) > 2 and hasattr(file.hdus[2], "columns"):
-        table = file.hdus[2]
-    return table
+        return file.hdus[2]
+    return file.hdu("SPALL", "SPECOBJ") if table is None else table
 
 
 def _position(file: FitsFile) -> tuple[float, float]:
     table = _catalogue(file)
     for ra, dec in (("PLUG_RA", "PLUG_DEC"), ("RA", "DEC")):
-        if table is not None and file.has_column(table, ra) and file.has_column(table, dec):
+        if file.has_column(table, ra) and file.has_column(table, dec):
             return float(_value(file, table, ra)), float(_value(file, table, dec))
     # the header's RA and DEC are where the telescope pointed, a degree or more from the object
     return number(file.header, "PLUG_RA"), number(file.header, "PLUG_DEC")
@@ -108,8 +108,6 @@ def _value(file: FitsFile, table: Any, name: str) -> Any:
 def _classify(file: FitsFile, batch: SpectrumBatch) -> None:
     """Velocity and warnings of the one object of `batch`."""
     table = _catalogue(file)
-    if table is None:
-        return
     z = float(_value(file, table, "Z"))
     batch.set_rv(np.array([SPEED_OF_LIGHT * z if z > -1.0 else np.nan]))
     if file.has_column(table, "ZWARNING") and _value(file, table, "ZWARNING") != 0:

@@ -1,0 +1,117 @@
+"""Models by name: built in, in a folder, or on a hub. Only safetensors are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stores.errors import ModelError
+from stores.grid import Grid
+from stores.prepare import Preparation
+from stores.provenance import file_checksum, fingerprint
+
+if TYPE_CHECKING:
+    from embed.model import SpectralTransformer
+
+BUILT_IN = Path(__file__).parent / "models"
+DEFAULT = "tiny-lamost"
+WEIGHTS = "model.safetensors"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+def load_model(name: str) -> LoadedModel:
+    """A pre-trained model: a built-in name, a folder from embed-pretrain, or a hub id such as USER/MODEL."""
+    folder = _folder(name)
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ModelError(f"'{name}' is not a model: it has no config.json; name a folder from embed-pretrain.")
+    if not (folder / WEIGHTS).is_file():
+        pickles = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
+        if pickles:
+            raise ModelError(
+                f"'{name}' offers its weights as a pickle ({pickles[0]}), which could run any code; "
+                "convert them to safetensors."
+            )
+        raise ModelError(f"'{name}' is not a whole model: it has no {WEIGHTS}; copy it again.")
+    try:
+        kind = json.loads(config.read_text()).get("model_type")
+    except (ValueError, AttributeError):
+        raise ModelError(f"'{config}' is not valid JSON; copy the model again.") from None
+    if kind != "spectrabridge":
+        raise ModelError(f"'{name}' is a model of type '{kind}', not a spectrabridge model.")
+    return LoadedModel(name, folder)
+
+
+class LoadedModel:
+    """A model's weights in memory, ready to embed, and what is known of them."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        import torch
+        from safetensors import SafetensorError
+
+        from embed.model import SpectralTransformer
+
+        self.name = name if name in built_in_models() else str(Path(name).name)
+        try:
+            model, found = SpectralTransformer.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
+        except (SafetensorError, RuntimeError, ValueError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"the weights of '{name}' cannot be loaded ({reason}); copy the model again.") from None
+        wrong = sorted(str(key) for kind in ("missing_keys", "unexpected_keys") for key in found[kind])
+        if wrong:
+            raise ModelError(f"the weights of '{name}' do not fit its config.json ({wrong[0]}); copy the model again.")
+        self.model: SpectralTransformer = model.eval()
+        self.fingerprint = fingerprint([file_checksum(folder / WEIGHTS), (folder / "config.json").read_text()])
+        preprocessing = self.model.config.preprocessing
+        if not preprocessing:
+            raise ModelError(f"'{name}' does not say how its training spectra were prepared; pre-train it again.")
+        self.preparation = Preparation.from_attributes(preprocessing)
+        self.preparation_fingerprint: str = preprocessing["fingerprint"]
+        self.grid = Grid.parse(self.model.config.grid)
+
+    @property
+    def width(self) -> int:
+        return int(self.model.config.width)
+
+    def attributes(self) -> dict[str, str | int]:
+        """What an embedding store says of the model that made it."""
+        weights = sum(parameter.numel() for parameter in self.model.parameters())
+        return {"name": self.name, "fingerprint": self.fingerprint, "width": self.width, "weights": weights}
+
+
+def built_in_models() -> list[str]:
+    """Names of the models inside the package."""
+    return sorted(path.parent.name for path in BUILT_IN.glob("*/config.json"))
+
+
+def _folder(name: str) -> Path:
+    if name in built_in_models():
+        return BUILT_IN / name
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if path.is_file():
+        if path.suffix in PICKLES:
+            raise ModelError(
+                f"'{name}' is a pickle, which could run any code; name a folder with config.json and {WEIGHTS}."
+            )
+        raise ModelError(f"'{name}' is a file; name the folder with its config.json and {WEIGHTS}.")
+    if name.count("/") == 1 and not name.startswith((".", "/")):
+        return _from_hub(name)
+    known = ", ".join(built_in_models())
+    raise ModelError(f"model '{name}' is unknown: it is no folder, no hub id, and not built in ({known}).")
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["config.json", WEIGHTS]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError):
+        raise ModelError(
+            f"model '{name}' is no folder here and could not be fetched from the hub; check the name and the network."
+        ) from None

@@ -1,0 +1,240 @@
+"""embed-probe: how much a ridge regression can read about the stars from embeddings.
+
+    embed-probe lamost.zarr table.zarr --labels labels.csv --target feh --models tiny-lamost untrained pca64
+
+For each model: embeddings of all labelled spectra, five-fold cross-validation split by star, R^2 and the scatter
+of the residuals after 3-sigma clipping. `untrained` is the same transformer with random weights and `pcaN` the
+first N principal components of the spectra (fitted on each training fold): what a model has to beat.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from stores.command import run_command
+from stores.errors import InputError, OptionError
+from stores.flags import Flag
+from stores.spectra import SpectraStore
+from stores.spectrum import as_id
+
+Float = NDArray[np.float64]
+SAME_STAR = 3.0  # arcsec
+PENALTIES = 10.0 ** np.arange(-2, 7)
+UNUSABLE = Flag.NO_VALID_PIXELS | Flag.MOSTLY_MASKED | Flag.UNREADABLE
+ID_NAMES = ("id", "obsid", "targetid")
+
+
+@dataclass(kw_only=True)
+class ProbeOptions:
+    """Probe embeddings with a ridge regression, cross-validated by star."""
+
+    stores: tyro.conf.Positional[tuple[str, ...]]
+    """Spectra stores of one grid and preparation."""
+    labels: tuple[Path, ...]
+    """Tables with an id column (id, obsid or targetid) and the target column."""
+    target: str = "feh"
+    """Column of the label."""
+    models: tuple[str, ...] = ("tiny-lamost", "untrained", "pca64")
+    """Models by name or folder; `untrained`, and `pcaN` for N principal components."""
+    teff_range: tuple[float, float] = (4000.0, 7500.0)
+    """Only stars whose teff column lies in this range, K."""
+    folds: int = 5
+    """Folds of the cross-validation."""
+    seed: int = 0
+    """Seed of the folds and of the untrained weights."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Spectra with a label: flux, ivar (n, n_pix), label (n,) and the star (n,) each belongs to."""
+
+    flux: NDArray[np.float32]
+    ivar: NDArray[np.float32]
+    label: Float
+    star: NDArray[np.int64]
+    start: float
+
+
+def probe(options: ProbeOptions) -> int:
+    """Print the scores of every model; returns the exit status."""
+    from embed.batches import open_stores
+
+    if not options.stores:
+        raise OptionError("no spectra store was named; make one with stores-ingest.")
+    stores = open_stores(options.stores)
+    data = _labelled(stores, options)
+    fold = _folds(data.star, options.folds, options.seed)
+    rows = []
+    for name in options.models:
+        features = _features(name, data, stores, options)
+        predicted = cross_validate(features, data.label, fold)
+        rows.append({"model": name, **scores(data.label, predicted)})
+    result = {"target": options.target, "spectra": len(data.label), "stars": len(np.unique(data.star)), "rows": rows}
+    if options.json:
+        print(json.dumps(result, indent=1))
+        return 0
+    print(f"{options.target}: {result['spectra']} spectra of {result['stars']} stars, {options.folds} folds by star")
+    print(f"{'model':<28}{'R2':>8}{'sigma':>8}{'median':>8}")
+    for row in rows:
+        print(f"{row['model']:<28}{row['r2']:>8.3f}{row['sigma']:>8.3f}{row['median']:>+8.3f}")
+    return 0
+
+
+def cross_validate(
+    features: Callable[[NDArray[np.bool_]], Float] | Float, label: Float, fold: NDArray[np.int64]
+) -> Float:
+    """Predictions (n,), each from a ridge fitted to the other folds.
+
+    features: (n, d), or a function that gives them from the mask (n,) of the training rows
+    """
+    predicted = np.empty(len(label))
+    for number in np.unique(fold):
+        training = fold != number
+        x = features(training) if callable(features) else features
+        predicted[~training] = ridge(x[training], label[training], x[~training])
+    return predicted
+
+
+def ridge(x: Float, y: Float, x_new: Float) -> Float:
+    """Ridge regression on standardised features, its penalty chosen by leave-one-out error (closed form)."""
+    mean, scatter = x.mean(axis=0), x.std(axis=0)
+    scatter = np.where(scatter > 1e-12 * np.abs(mean).max(), scatter, np.inf)
+    x, x_new, level = (x - mean) / scatter, (x_new - mean) / scatter, y.mean()
+    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    projected = u.T @ (y - level)
+    best, weights = np.inf, np.zeros(x.shape[1])
+    for penalty in PENALTIES:
+        shrink = s**2 / (s**2 + penalty)
+        residual = (y - level) - u @ (shrink * projected)
+        leverage = (u**2) @ shrink + 1 / len(y)
+        error = float(np.mean((residual / (1 - np.minimum(leverage, 0.999))) ** 2))
+        if error < best:
+            best, weights = error, vt.T @ (s / (s**2 + penalty) * projected)
+    prediction: Float = x_new @ weights + level
+    return prediction
+
+
+def scores(label: Float, predicted: Float) -> dict[str, float]:
+    """R^2, clipped standard deviation (3 sigma, astropy) and median of the residuals."""
+    from astropy.stats import sigma_clip
+
+    residual = predicted - label
+    kept = sigma_clip(residual, sigma=3, masked=False)
+    r2 = 1 - float(np.sum(residual**2) / np.sum((label - label.mean()) ** 2))
+    return {"r2": r2, "sigma": float(np.std(kept)), "median": float(np.median(residual))}
+
+
+def _features(
+    name: str, data: Labelled, stores: list[SpectraStore], options: ProbeOptions
+) -> Callable[[NDArray[np.bool_]], Float] | Float:
+    if name.startswith("pca") and name[3:].isdigit():
+        return lambda training: _principal_components(data.flux.astype(np.float64), training, int(name[3:]))
+    from embed.load import load_model
+    from embed.run import Embedder, check_preparation
+
+    if name == "untrained":
+        reference = next((m for m in options.models if m != name and not m.startswith("pca")), "tiny-lamost")
+        model = load_model(reference)
+        _forget(model.model, options.seed)
+    else:
+        model = load_model(name)
+    for store in stores:
+        check_preparation(store, model)
+    return Embedder(model, data.start, "cpu", 256)(data.flux, data.ivar).astype(np.float64)
+
+
+def _forget(model: Any, seed: int) -> None:
+    """Give a model new random weights, as those that pre-training starts from."""
+    from transformers import set_seed
+
+    set_seed(seed)
+    for module in model.modules():
+        model._init_weights(module)
+
+
+def _principal_components(flux: Float, training: NDArray[np.bool_], count: int) -> Float:
+    mean = flux[training].mean(axis=0)
+    axes = np.linalg.svd(flux[training] - mean, full_matrices=False)[2][:count]
+    projected: Float = (flux - mean) @ axes.T
+    return projected
+
+
+def _labelled(stores: list[SpectraStore], options: ProbeOptions) -> Labelled:
+    """Join stores and labels by id."""
+    from astropy.table import Table
+
+    labels: dict[int, float] = {}
+    for path in options.labels:
+        try:
+            table = Table.read(path)
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"'{path}' cannot be read as a table ({str(error).splitlines()[0]}).") from None
+        columns = {column.lower(): column for column in table.colnames}
+        id_name = next((columns[column] for column in ID_NAMES if column in columns), None)
+        if id_name is None or options.target.lower() not in columns:
+            raise InputError(f"'{path}' has no id column ({', '.join(ID_NAMES)}) or no column '{options.target}'.")
+        value = _numbers(table[columns[options.target.lower()]])
+        if "teff" in columns:
+            teff = _numbers(table[columns["teff"]])
+            value[~((teff > options.teff_range[0]) & (teff < options.teff_range[1]))] = np.nan
+        known = np.isfinite(value) & (value > -9)
+        labels.update(zip(as_id(table[id_name])[known].tolist(), value[known].tolist(), strict=True))
+    wanted = np.array(sorted(labels), dtype=np.int64)
+    flux, ivar, label, ra, dec = [], [], [], [], []
+    for store in stores:
+        rows = store.find(wanted)
+        rows = np.sort(rows[rows >= 0])
+        rows = rows[(store.read("flags")[rows] & np.uint32(UNUSABLE)) == 0]
+        flux.append(store.read("flux", rows))
+        ivar.append(store.read("ivar", rows))
+        label.append(np.array([labels[int(one)] for one in store.read("id")[rows]]))
+        ra.append(store.read("ra")[rows])
+        dec.append(store.read("dec")[rows])
+    if sum(map(len, label)) < 10 * options.folds:
+        raise InputError(f"only {sum(map(len, label))} spectra of the stores have a label; check the ids.")
+    star = same_stars(np.concatenate(ra), np.concatenate(dec))
+    return Labelled(*map(np.concatenate, (flux, ivar, label)), star, stores[0].grid.start)  # type: ignore[arg-type]
+
+
+def _numbers(column: Any) -> Float:
+    return np.ma.filled(np.ma.asarray(column).astype(np.float64), np.nan)
+
+
+def same_stars(ra: Float, dec: Float) -> NDArray[np.int64]:
+    """A number (n,) for each star: positions (n,), deg, within 3 arcsec are one; without a position each is one."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    located = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    a, d = np.radians(ra[located]), np.radians(dec[located])
+    points = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
+    pairs = cKDTree(points).query_pairs(np.radians(SAME_STAR / 3600), output_type="ndarray")
+    first, second = located[pairs[:, 0]], located[pairs[:, 1]]
+    graph = coo_array((np.ones(len(pairs)), (first, second)), shape=(len(ra), len(ra)))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+
+def _folds(star: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+    """A fold (n,) for each spectrum, the same for all spectra of a star."""
+    number = np.random.default_rng(seed).permutation(int(star.max()) + 1) % folds
+    return np.asarray(number[star], dtype=np.int64)
+
+
+def main() -> None:
+    """Entry point of embed-probe."""
+    run_command(ProbeOptions, probe, "embed-probe")
+
+
+if __name__ == "__main__":
+    main()

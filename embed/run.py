@@ -1,0 +1,317 @@
+"""embed-spectra: spectra -> an embedding store.
+
+    embed-spectra --survey desi coadd-*.fits --out desi-embeddings.zarr
+    embed-spectra lamost.zarr --model run --out lamost-embeddings.zarr
+    embed-spectra --survey desi                    (a built-in sample)
+    accelerate launch --num_processes 4 embed/run.py lamost.zarr --out lamost-embeddings.zarr
+
+A shard is the unit of work: prepared, embedded, checked, written, marked. Run the same command again to finish
+what was interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):  # started as a script: import the packages beside embed/, not the files in it
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from embed.load import DEFAULT, LoadedModel, load_model
+from stores.command import PARTIAL, run_command, say
+from stores.embeddings import EmbeddingStore, embedding_columns, embedding_faults
+from stores.errors import InputError, OptionError, StoreError
+from stores.flags import Flag
+from stores.grid import Grid
+from stores.ingest import InputOptions, finish, in_processes, report, unfinished
+from stores.plan import Plan, make_plan
+from stores.progress import progress
+from stores.spectra import SpectraStore, spectra_details, spectra_values
+from stores.spectrum import SpectrumBatch
+from stores.store import Array, shard_rows_for
+from stores.surveys import ReadOptions
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_MASKED = 0.9  # of the pixels of a shard's usable spectra
+
+
+@dataclass(kw_only=True)
+class EmbedOptions(InputOptions):
+    """Embed spectra with a pre-trained transformer and write an embedding store."""
+
+    inputs: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Survey files or folders (with --survey), or one spectra store; nothing for a built-in sample."""
+    model: str = DEFAULT
+    """Built-in model, folder from embed-pretrain, or hub id."""
+    out: Path | None = None
+    """The store to write (default: named after input and model); an unfinished one of the same job is finished."""
+    grid: str | None = None
+    """Grid for files, if not the one the model was trained on: lrs, optical or START:STOP:STEP (same step)."""
+    batch_size: int = 256
+    """Spectra that the model takes at once."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    dtype: Annotated[Literal["float16", "float32"], tyro.conf.arg(name="store-dtype")] = "float16"
+    """Type of the stored embeddings."""
+
+
+class Work(Protocol):
+    """Where prepared spectra come from, shard by shard."""
+
+    job: dict[str, Any]
+    details: dict[str, Any]
+    start: float
+
+    def __len__(self) -> int: ...
+
+    def shard_rows(self) -> int: ...
+
+    def shards(self, shards: Sequence[int], rows: Sequence[slice]) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
+        """Columns of a spectra store and the shard's record, for each of the shards."""
+        ...
+
+
+class FromFiles:
+    """Spectra prepared on the fly from survey files."""
+
+    def __init__(self, plan: Plan, workers: int) -> None:
+        self.plan = plan
+        self.workers = workers
+        self.job = plan.job
+        self.details = spectra_details(plan.grid, plan.survey, plan.preparation)
+        self.start = plan.grid.start
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def shard_rows(self) -> int:
+        return shard_rows_for(len(self.plan))
+
+    def shards(self, shards: Sequence[int], rows: Sequence[slice]) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
+        tasks = [(self.plan.chosen(span), span) for span in rows]
+        return in_processes(_prepared, tasks, self.workers)
+
+
+class FromStore:
+    """Spectra prepared before, in a spectra store."""
+
+    def __init__(self, store: SpectraStore) -> None:
+        self.store = store
+        attributes = store.attributes
+        self.job = {"survey": store.survey, "grid": str(store.grid), "content": store.fingerprint}
+        self.details = {name: attributes[name] for name in ("grid", "survey", "preprocessing")}
+        self.start = store.grid.start
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def shard_rows(self) -> int:
+        return self.store.shard_rows
+
+    def shards(self, shards: Sequence[int], rows: Sequence[slice]) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
+        for shard, span in zip(shards, rows, strict=True):
+            values = {name: self.store.read(name, span) for name in self.store.columns}
+            marker = self.store.marker(shard)
+            yield values, {"sources": marker["sources"], "failed": marker["failed"]}
+
+
+def _prepared(plan: Plan, rows: slice) -> tuple[dict[str, Array], dict[str, Any]]:
+    batch, record = plan.make(rows)
+    values = spectra_values(batch)
+    return {**values, "flux": values["flux"].astype(np.float32), "ivar": values["ivar"].astype(np.float32)}, record
+
+
+def embed(options: EmbedOptions) -> int:
+    """Write the embedding store; returns the exit status."""
+    from accelerate import PartialState
+
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    state = PartialState(cpu=options.device == "cpu")
+    if options.batch_size < 1:
+        raise OptionError(f"--batch-size {options.batch_size} must be 1 or more.")
+    model = load_model(options.model)
+    work = _work(options, model)
+    out = options.out or _default_out(options, model)
+    embedder = Embedder(model, work.start, _device(options.device, state), options.batch_size)
+    job = {**work.job, "model": model.attributes(), "dtype": options.dtype}
+    if state.is_main_process:
+        store = EmbeddingStore.create(
+            out,
+            embedding_columns(model.width, options.dtype),
+            len(work),
+            job,
+            shard_rows=work.shard_rows(),
+            details={**work.details, "model": model.attributes()},
+        )
+    state.wait_for_everyone()
+    store = EmbeddingStore.open(out, unfinished=True)
+    if store.complete:
+        if state.is_main_process:
+            say(f"'{store.path}' is finished already: {len(store)} embeddings.")
+        return PARTIAL if store.attributes["failed"] else 0
+    todo = unfinished(store)
+    mine = todo[state.process_index :: state.num_processes]
+    _embed_shards(store, work, embedder, mine, watched=state.is_main_process, done=store.n_shards - len(todo))
+    state.wait_for_everyone()
+    status = 0
+    if state.is_main_process:
+        finish(store, work.plan.failed if isinstance(work, FromFiles) else work.store.attributes["failed"])
+        status = report(store)
+    state.destroy_process_group()
+    return status
+
+
+def _embed_shards(
+    store: EmbeddingStore, work: Work, embedder: Embedder, shards: list[int], *, watched: bool, done: int
+) -> None:
+    """Prepare, embed, check and write shards, in order."""
+    rows = [store.rows(shard) for shard in shards]
+    prepared: Any = zip(shards, work.shards(shards, rows), strict=True)
+    if watched:
+        prepared = progress(prepared, "embedding", unit="shard", total=done + len(shards), done=done)
+    for shard, (values, record) in prepared:
+        embedding = embedder(values["flux"], values["ivar"]).astype(store.array("embedding").dtype)
+        _refuse_useless(shard, embedding, values)
+        columns = {name: values[name] for name in ("id", "ra", "dec", "snr", "flags")}
+        store.write_shard(shard, {"embedding": embedding, **columns}, record)
+
+
+def _refuse_useless(shard: int, embedding: Array, values: dict[str, Array]) -> None:
+    """Stop before embeddings that mean nothing are written."""
+    for fault in embedding_faults(embedding, values["flags"]):
+        raise StoreError(f"shard {shard} is not written: {fault}; check the model and the spectra.")
+    usable = (values["flags"] & np.uint32(Flag.NO_VALID_PIXELS)) == 0
+    masked = float(np.mean(values["ivar"][usable] == 0)) if usable.any() else 0.0
+    if masked > MAX_MASKED:
+        raise StoreError(
+            f"shard {shard} is not written: {masked:.0%} of the pixels of its spectra are masked; "
+            "check that the grid lies within the survey's wavelengths."
+        )
+
+
+class Embedder:
+    """A model on a device that turns arrays into arrays."""
+
+    def __init__(self, model: LoadedModel, start: float, device: str, batch_size: int) -> None:
+        self.model = model.model.to(device)
+        self.width = model.width
+        self.start = start
+        self.device = device
+        self.batch_size = batch_size
+
+    def __call__(self, flux: Array, ivar: Array) -> NDArray[np.float32]:
+        """Embeddings (n, d) of flux, ivar (n, n_pix); 0 for a spectrum without a valid pixel."""
+        import torch
+
+        embedding = np.zeros((len(flux), self.width), dtype=np.float32)
+        usable = np.flatnonzero(np.any(ivar > 0, axis=1))
+        with torch.inference_mode():
+            for first in range(0, len(usable), self.batch_size):
+                rows = usable[first : first + self.batch_size]
+                output = self.model(self._tensor(flux[rows]), self._tensor(ivar[rows]), self.start)
+                embedding[rows] = output.embedding.float().cpu().numpy()
+        return embedding
+
+    def _tensor(self, array: Array) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self.device)
+
+
+def _work(options: EmbedOptions, model: LoadedModel) -> FromFiles | FromStore:
+    """Where the spectra come from, checked against what the model was trained on."""
+    if len(options.inputs) == 1 and Path(options.inputs[0]).is_dir() and (Path(options.inputs[0]) / "zarr.json").exists():
+        store = SpectraStore.open(options.inputs[0])
+        if options.limit is not None:
+            raise OptionError("--limit works with files; ingest fewer spectra instead.")
+        check_preparation(store, model)
+        return FromStore(store)
+    grid = model.grid if options.grid is None else Grid.parse(options.grid)
+    check_step(grid, model)
+    if options.inputs:
+        return FromFiles(options.plan(options.inputs, grid, model.preparation), options.workers)
+    from stores.sample import SAMPLE
+
+    plan = make_plan("table", [SAMPLE], grid, model.preparation, limit=options.limit)
+    say(f"no files were given: embedding the built-in sample of {len(plan)} simulated LAMOST-like spectra.")
+    return FromFiles(plan, options.workers)
+
+
+def check_preparation(store: SpectraStore, model: LoadedModel) -> None:
+    """Refuse spectra that were prepared otherwise than those the model was trained on."""
+    if store.preparation_fingerprint == model.preparation_fingerprint:
+        return
+    mine, theirs = store.attributes["preprocessing"], model.model.config.preprocessing or {}
+    differing = [name for name in mine if name != "fingerprint" and mine[name] != theirs.get(name)]
+    name = differing[0] if differing else "fingerprint"
+    raise StoreError(
+        f"'{store.path}' was prepared with {name} = {mine.get(name)!r} but the model '{model.name}' was trained on "
+        f"{theirs.get(name)!r}; ingest the files again with the model's preparation."
+    )
+
+
+def check_step(grid: Grid, model: LoadedModel) -> None:
+    """Refuse a grid whose pixels are not the model's."""
+    if abs(grid.step - model.model.config.step) > 1e-12:
+        raise OptionError(
+            f"grid '{grid}' has steps of {grid.step:g} but the model '{model.name}' was trained on "
+            f"{model.model.config.step:g} in log10 of Angstrom; choose a grid with that step."
+        )
+
+
+def _default_out(options: EmbedOptions, model: LoadedModel) -> Path:
+    source = "sample"
+    if options.inputs:
+        source = options.survey or Path(options.inputs[0]).stem
+    return Path(f"{source}-{model.name}.zarr")
+
+
+def _device(wanted: str, state: Any) -> str:
+    import torch
+
+    if wanted == "auto":
+        return str(state.device)
+    try:
+        torch.empty(1, device=wanted)
+    except (RuntimeError, AssertionError):
+        raise OptionError(f"device '{wanted}' is not there; use --device auto or cpu.") from None
+    return wanted
+
+
+def embed_file(
+    path: Path, survey: str, store: EmbeddingStore, model: str | None = None, options: ReadOptions = ReadOptions()
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """ids (n,) and embeddings (n, d) of the spectra of one file, made exactly as those of a store were."""
+    attributes = store.attributes
+    loaded = load_model(model or attributes["model"]["name"])
+    if loaded.fingerprint != attributes["model"]["fingerprint"]:
+        raise StoreError(
+            f"'{store.path}' was made with other weights than those of '{loaded.name}'; name its model with --model."
+        )
+    grid = Grid(**attributes["grid"])
+    plan = make_plan(survey, [path], grid, loaded.preparation, options=options)
+    batch, record = plan.make(slice(0, len(plan)))
+    if record["failed"]:
+        raise InputError(record["failed"][0]["reason"])
+    return batch.id, Embedder(loaded, grid.start, "cpu", 256)(batch.flux, batch.ivar)
+
+
+def main() -> None:
+    """Entry point of embed-spectra."""
+    run_command(EmbedOptions, embed, "embed-spectra")
+
+
+if __name__ == "__main__":
+    main()
