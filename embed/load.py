@@ -49,9 +49,11 @@ class LoadedModel:
     def __init__(self, name: str, folder: Path) -> None:
         import torch
         from safetensors import SafetensorError
+        from transformers.utils import logging
 
         from embed.model import SpectralTransformer
 
+        logging.disable_progress_bar()
         self.name = name if name in built_in_models() else str(Path(name).name)
         try:
             model, found = SpectralTransformer.from_pretrained(

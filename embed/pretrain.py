@@ -105,10 +105,12 @@ class PretrainOptions:
 def pretrain(options: PretrainOptions) -> int:
     """Run or resume a training; returns the exit status."""
     from accelerate import Accelerator
+    from transformers.utils import logging
 
     from embed.batches import Batches, open_stores
     from embed.checkpoint import Checkpoint
 
+    logging.disable_progress_bar()
     accelerator = Accelerator()
     _check_launch(accelerator)
     stores = open_stores(options.stores)

@@ -135,9 +135,6 @@ def embed(options: EmbedOptions) -> int:
     """Write the embedding store; returns the exit status."""
     from accelerate import PartialState
 
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
     state = PartialState(cpu=options.device == "cpu")
     if options.batch_size < 1:
         raise OptionError(f"--batch-size {options.batch_size} must be 1 or more.")

@@ -93,7 +93,7 @@ def ingest(options: IngestOptions) -> int:
         spectra_columns(plan.grid),
         len(plan),
         plan.job,
-        shard_rows=shard_rows_for(len(plan), options.workers),
+        shard_rows=shard_rows_for(len(plan)),  # not of the workers: the store must not depend on them
         details=spectra_details(plan.grid, plan.survey, plan.preparation),
     )
     if store.complete:

@@ -181,5 +181,6 @@ def _unreadable(ids: NDArray[np.int64], grid: Grid) -> SpectrumBatch:
 
 
 def _known_rv(batch: SpectrumBatch) -> Float:
-    """Velocities with NaN where they are missing, so that they stay flagged."""
-    return np.where(batch.flags & np.uint32(Flag.RV_MISSING), np.nan, batch.rv)
+    """Velocities with NaN or inf where they are missing or absurd, so that they stay flagged so."""
+    rv = np.where(batch.flags & np.uint32(Flag.RV_MISSING), np.nan, batch.rv)
+    return np.where(batch.flags & np.uint32(Flag.RV_ABSURD), np.inf, rv)

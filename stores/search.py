@@ -156,9 +156,7 @@ def _embedded(
     survey = options.survey or str(store.attributes["survey"])
     read = ReadOptions(medium=options.medium, at_rest=options.at_rest)
     if store.attributes["job"].get("velocities") is not None:
-        say(
-            "the store's spectra were shifted by a catalogue's velocities, those of the file by its own, if any."
-        )
+        say("the store's spectra were shifted by a catalogue's velocities; those of the file are by its own.")
     ids, vectors = find_embedder()(options.spectrum, survey, store, options.model, read)
     _, usable = to_unit(vectors)
     if not usable.any():

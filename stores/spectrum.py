@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ from stores.errors import InputError
 from stores.flags import Flag
 
 Float = NDArray[np.float64]
+HUGE = 1e100  # squares and inverses of what lies below are finite
 
 
 @dataclass
@@ -60,14 +62,16 @@ class Arm:
         return Arm(self.wavelength[cut], self.flux[:, cut], self.ivar[:, cut], sigma)
 
     def mask_bad_values(self) -> NDArray[np.bool_]:
-        """Mask NaN or infinite values and negative ivar in place; (n,) True where a pixel in use was bad."""
-        bad = ~np.isfinite(self.flux) | ~np.isfinite(self.ivar) | (self.ivar < 0)
+        """Mask NaN, (nearly) infinite values and negative ivar; (n,) True where a pixel in use was bad."""
+        bad = ~(np.abs(self.flux) < HUGE) | ~((self.ivar >= 0) & (self.ivar < HUGE))
+        bad |= (self.ivar > 0) & (self.ivar < 1 / HUGE)
         if not bad.any():
             return np.zeros(len(self.flux), dtype=bool)
         # a NaN under ivar == 0 is a mask like any other
         found: NDArray[np.bool_] = np.any(bad & (self.ivar != 0), axis=1)
-        self.flux[bad] = 0.0
-        self.ivar[bad] = 0.0
+        # not in place: the arrays may be the caller's own, or read-only
+        self.flux = np.where(bad, 0.0, self.flux)
+        self.ivar = np.where(bad, 0.0, self.ivar)
         return found
 
 
@@ -111,7 +115,7 @@ class SpectrumBatch:
 
     def set_rv(self, rv: Float) -> None:
         """Set radial velocities (n,), km/s; NaN is missing, and missing or absurd ones become 0 and flagged."""
-        missing = ~np.isfinite(rv)
+        missing = np.isnan(rv)
         absurd = ~missing & (np.abs(np.where(missing, 0.0, rv)) > self.MAX_RV)
         self.flags &= np.uint32(~(Flag.RV_MISSING | Flag.RV_ABSURD) & 0xFFFFFFFF)
         self.flag(missing, Flag.RV_MISSING)
@@ -164,8 +168,14 @@ def as_id(values: ArrayLike) -> NDArray[np.int64]:
             raise InputError(f"id {int(array.max())} is beyond 2**63 - 1 and does not fit a 64-bit integer.")
         return array.astype(np.int64)
     if array.dtype.kind in "SUO":
-        try:
-            return np.array([int(value) for value in array.ravel()], dtype=np.int64)
-        except (ValueError, TypeError, OverflowError):
-            raise InputError(f"id '{array.ravel()[0]}' is not a 64-bit integer.") from None
+        return np.array([_one_id(value) for value in array.ravel()], dtype=np.int64)
     raise InputError(f"ids are of type {array.dtype}; only integers keep all 64 bits.")
+
+
+def _one_id(value: object) -> int:
+    if isinstance(value, int | np.integer | str | bytes) and not isinstance(value, bool):
+        with suppress(ValueError):
+            number = int(value)
+            if abs(number) < 2**63:
+                return number
+    raise InputError(f"id '{value!s}' is not a 64-bit integer.")

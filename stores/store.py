@@ -85,6 +85,7 @@ class Store:
     def __init__(self, path: Path, group: zarr.Group) -> None:
         self.path = path
         self._group = group
+        self._arrays: dict[str, zarr.Array[Any]] = {}  # opening one reads its metadata
 
     # -- opening and creating ----------------------------------------------------------------------------
 
@@ -231,13 +232,16 @@ class Store:
 
     def array(self, name: str) -> zarr.Array[Any]:
         """A column as it lies on disk, to be sliced."""
+        if name in self._arrays:
+            return self._arrays[name]
         if name not in self.columns:
             raise StoreError(f"'{self.path}' has no column '{name}'; it has {', '.join(self.columns)}.")
         try:
             array: Any = self._group[name]
         except Exception as error:  # zarr raises many kinds for damaged metadata
             raise self._damaged(f"column '{name}' cannot be opened", error) from None
-        return array
+        self._arrays[name] = array
+        return self._arrays[name]
 
     def _damaged(self, what: str, error: Exception) -> StoreError:
         reason = (str(error) or type(error).__name__).splitlines()[0]

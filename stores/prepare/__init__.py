@@ -11,16 +11,16 @@ import numpy as np
 from stores.errors import OptionError
 from stores.flags import Flag
 from stores.grid import SPEED_OF_LIGHT, Grid
-from stores.prepare.continuum import smooth_continuum
+from stores.prepare.continuum import smooth_continuum, typical_flux
 from stores.prepare.resample import resample
-from stores.prepare.resolution import degrade
+from stores.prepare.resolution import degrade, kernel_reach
 from stores.prepare.specclip import specclip_continuum
 from stores.provenance import fingerprint
 from stores.spectrum import Arm, Float, SpectrumBatch
 
 RECIPE = 1  # raised whenever the same options would give other numbers
 LOW_SNR = 5.0
-MARGIN = 30.0  # Angstrom kept beyond the grid, for the kernel of the degradation
+LARGEST = 1e38  # what the float32 of a store holds, as its inverse is the smallest
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,13 @@ def prepare(batches: Sequence[SpectrumBatch], grid: Grid, preparation: Preparati
     ivar = np.concatenate([part.ivar for part in parts])
     if preparation.continuum != "none":
         continuum = _continuum(working, flux, ivar, preparation)
-        level = np.median(np.abs(flux), axis=1, keepdims=True)
-        usable = continuum > 1e-3 * level
+        usable = continuum > 1e-3 * typical_flux(flux, ivar > 0)
         lost = np.any(~usable[:, inside] & (ivar[:, inside] > 0), axis=1)
         ivar = np.where(usable, ivar * continuum**2, 0.0)
         flux = np.divide(flux, continuum, out=np.ones_like(flux), where=usable & (ivar > 0))
     else:
         lost = np.zeros(len(flux), dtype=bool)
-    flux, ivar = flux[:, inside], ivar[:, inside]
+    flux, ivar = _in_float32(flux[:, inside], ivar[:, inside], preparation)
     ready = SpectrumBatch(
         [Arm(grid.wavelength, flux, ivar)],
         *(np.concatenate([getattr(part, name) for part in parts]) for name in ("id", "ra", "dec", "rv")),
@@ -112,8 +111,12 @@ def _on_grid(batch: SpectrumBatch, grid: Grid, preparation: Preparation) -> Spec
     """Degrade, shift and resample each arm, and join the arms by inverse variance."""
     redshift = batch.rv / SPEED_OF_LIGHT if preparation.frame == "rest" else np.zeros(len(batch))
     target = grid.wavelength
-    low = target[0] * (1 + redshift.min()) - MARGIN
-    high = target[-1] * (1 + redshift.max()) + MARGIN
+    # an empty batch has neither
+    low = target[0] * (1 + redshift.min(initial=0.0))
+    high = target[-1] * (1 + redshift.max(initial=0.0))
+    if preparation.resolving_power is not None:
+        reach = 1 + kernel_reach(preparation.resolving_power)
+        low, high = low / reach, high * reach
     weight = np.zeros((len(batch), grid.n_pix))
     total = np.zeros_like(weight)
     flags = batch.flags.copy()
@@ -133,8 +136,16 @@ def _on_grid(batch: SpectrumBatch, grid: Grid, preparation: Preparation) -> Spec
     return part
 
 
+def _in_float32(flux: Float, ivar: Float, preparation: Preparation) -> tuple[Float, Float]:
+    """Flux and ivar with masked what a store could only hold as infinite or as zero."""
+    held = (np.abs(flux) < LARGEST) & (ivar > 1 / LARGEST)
+    masked = 0.0 if preparation.continuum == "none" else 1.0
+    # fluxes in cgs units that were not normalised do get there
+    return np.where(held, flux, masked), np.where(held, np.minimum(ivar, LARGEST), 0.0)
+
+
 def _snr(flux: Float, ivar: Float) -> Float:
     ratio = np.where(ivar > 0, flux * np.sqrt(ivar), np.nan)
     empty = ~np.any(ivar > 0, axis=1)
     ratio[empty] = 0.0
-    return np.nanmedian(ratio, axis=1)
+    return np.clip(np.nanmedian(ratio, axis=1), -LARGEST, LARGEST)

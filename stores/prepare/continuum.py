@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float64]
 FLOOR = 0.1  # noise below this share of the level does not change a pixel's weight
+HIGHEST = 10.0  # times the 95th percentile: more than that is no continuum
 SPIKE = 5.0  # pixels this many times (noise + 20 % of the level) off are left out: cosmic rays, sky residuals
 
 
@@ -24,20 +25,23 @@ def smooth_continuum(flux: Float, ivar: Float, width: float) -> Float:
     width: Gaussian sigma of the smoothing in pixels.
     """
     used = ivar > 0
-    level = _level(flux, used)
+    level = typical_flux(flux, used)
     noise2 = np.divide(1.0, ivar, out=np.zeros_like(ivar), where=used)
     weight = np.where(used, 1.0 / (1.0 + noise2 / (FLOOR * level) ** 2), 0.0)
-    first = _local_line(flux, weight, width)
+    # a strong spike must not carry its neighbours over the limit with it
+    top = HIGHEST * typical_flux(flux, used, 0.95)
+    first = _local_line(np.clip(flux, -top, top), weight, width)
     off = np.abs(flux - first) > SPIKE * np.sqrt(noise2 + (0.2 * level) ** 2)
     if not np.any(off & used):
         return first
     return _local_line(flux, np.where(off, 0.0, weight), width)
 
 
-def _level(flux: Float, used: NDArray[np.bool_]) -> Float:
-    """A typical flux (n, 1) of each spectrum, never zero."""
-    typical = np.array([np.median(np.abs(row[good])) if good.any() else 1.0 for row, good in zip(flux, used, strict=True)])
-    return np.where(typical > 0, typical, 1.0)[:, None]
+def typical_flux(flux: Float, used: NDArray[np.bool_], share: float = 0.5) -> Float:
+    """Median (or another quantile) of the absolute flux of the used pixels of each spectrum, (n, 1); never 0."""
+    rows = zip(np.abs(flux), used, strict=True)
+    typical = np.array([np.quantile(row[good], share) if good.any() else 1.0 for row, good in rows])
+    return np.where(typical > 1e-100, typical, 1.0).reshape(-1, 1)
 
 
 def _local_line(flux: Float, weight: Float, width: float) -> Float:

@@ -38,7 +38,7 @@ def resample(
     """
     low, high = pixel_edges(target)[[0, -1]]
     if redshift is not None:
-        low, high = low * (1 + redshift.min()), high * (1 + redshift.max())
+        low, high = low * (1 + redshift.min(initial=0.0)), high * (1 + redshift.max(initial=0.0))
     needed = np.searchsorted(wavelength, (low, high))
     cut = slice(max(0, needed[0] - 2), max(needed[1] + 2, 2))
     if len(wavelength[cut]) < 2:  # no overlap at all

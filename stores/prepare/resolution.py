@@ -18,6 +18,11 @@ def line_width(wavelength: Float, resolving_power: float) -> Float:
     return wavelength / resolving_power * SIGMA_PER_FWHM
 
 
+def kernel_reach(resolving_power: float) -> float:
+    """How far, as a share of the wavelength, pixels can move others when they are smoothed."""
+    return REACH / resolving_power * SIGMA_PER_FWHM
+
+
 def degrade(arm: Arm, resolving_power: float) -> tuple[Arm, NDArray[np.bool_]]:
     """Smooth an arm to `resolving_power`; second, (n,) True where that could not be reached.
 
@@ -45,7 +50,8 @@ def degrade(arm: Arm, resolving_power: float) -> tuple[Arm, NDArray[np.bool_]]:
         to = slice(max(0, -shift), n_pix - max(0, shift))
         source = slice(max(0, shift), n_pix - max(0, -shift))
         distance = (arm.wavelength[source] - arm.wavelength[to]) / width[:, to]
-        kernel = np.exp(-0.5 * distance**2) * step[source]
+        # cut by each pixel's own width: others in the batch may need a longer loop
+        kernel = np.where(np.abs(distance) <= REACH, np.exp(-0.5 * distance**2) * step[source], 0.0)
         total[:, to] += kernel
         weight[:, to] += kernel * used[:, source]
         flux[:, to] += kernel * value[:, source]

@@ -1,0 +1,187 @@
+"""Pre-training: it learns, it resumes to the bit, it refuses what cannot work."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models_made import make_store
+from safetensors.numpy import load_file
+
+import embed
+from embed.batches import Batches, is_validation, open_stores
+from embed.pretrain import PretrainOptions, pretrain
+from stores.errors import InputError, OptionError, StoreError
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "embed" / "pretrain.py"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("stores") / "made.zarr").path
+
+
+def options(store: Path, out: Path, **changes: object) -> PretrainOptions:
+    base = PretrainOptions(
+        stores=(str(store),), out=out, size="tiny", steps=10, batch_size=16, validate_every=5, validation_rows=16
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def weights(run: Path) -> dict[str, np.ndarray]:
+    return load_file(run / "last" / "model.safetensors")
+
+
+def test_ten_steps_equal_five_and_five_resumed(store: Path, tmp_path: Path) -> None:
+    pretrain(options(store, tmp_path / "whole"))
+    pretrain(options(store, tmp_path / "parts", stop_after=5))
+    assert json.loads((tmp_path / "parts/last/training.json").read_text())["step"] == 5
+    pretrain(options(store, tmp_path / "parts", resume=True))
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], parts[name], err_msg=name)
+    histories = [json.loads((tmp_path / run / "training.json").read_text())["history"] for run in ("whole", "parts")]
+    assert histories[0] == histories[1]
+
+
+def test_it_learns_and_writes_what_it_promises(store: Path, tmp_path: Path) -> None:
+    pretrain(options(store, tmp_path / "run", steps=60, batch_size=32, validate_every=20))
+    state = json.loads((tmp_path / "run/training.json").read_text())
+    losses = [entry["validation"] for entry in state["history"]]
+    assert losses[-1] < 0.7 * losses[0]
+    assert state["recipe"]["seed"] == 0
+    assert {"version", "commit", "command", "created"} <= state.keys()
+    for name in ("config.json", "model.safetensors", "loss.png", "last/optimizer.safetensors"):
+        assert (tmp_path / "run" / name).stat().st_size > 100
+    assert not list((tmp_path / "run").glob("*building*"))
+
+
+def test_seed_decides(store: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        pretrain(options(store, tmp_path / name, steps=2, seed=seed))
+    a, b, c = (weights(tmp_path / name)["predict.weight"] for name in "abc")
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_a_run_is_not_overwritten_and_not_mixed(store: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(OptionError, match="no checkpoint to resume"):
+        pretrain(options(store, run, resume=True))
+    pretrain(options(store, run, stop_after=1))
+    with pytest.raises(OptionError, match="add --resume"):
+        pretrain(options(store, run))
+    with pytest.raises(OptionError, match=r"mask_ratio = 0.5, not 0.75"):
+        pretrain(options(store, run, resume=True, mask_ratio=0.75))
+
+
+def test_a_checkpoint_being_replaced_is_not_lost(store: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pretrain(options(store, run, stop_after=5))
+    (run / "last").rename(run / "last.old")  # killed between the two renames
+    pretrain(options(store, run, resume=True))
+    assert json.loads((run / "last/training.json").read_text())["step"] == 10
+
+
+def test_too_few_spectra(tmp_path: Path) -> None:
+    small = make_store(tmp_path / "small.zarr", n=12)
+    with pytest.raises(InputError, match="smaller --batch-size"):
+        pretrain(options(small.path, tmp_path / "run"))
+
+
+def test_unlike_stores_are_not_mixed(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import models_made
+    from stores.prepare import Preparation
+
+    monkeypatch.setattr(models_made, "PREPARATION", Preparation(continuum="none", frame="observed"))
+    other = make_store(tmp_path / "other.zarr", n=70)
+    with pytest.raises(StoreError, match="differ in grid or preparation"):
+        open_stores([str(store), str(other.path)])
+
+
+def test_every_training_row_once_an_epoch(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embed.batches.BUFFER_ROWS", 100)  # several buffers, and batches across them
+    stores = open_stores([str(store)])
+    batches = Batches(stores, 16, seed=3)
+    flux = stores[0].read("flux")
+    row_of = {row.tobytes(): number for number, row in enumerate(flux)}
+    epochs = []
+    for epoch in range(2):
+        steps = range(epoch * batches.per_epoch, (epoch + 1) * batches.per_epoch)
+        epochs.append([row_of[row.tobytes()] for step in steps for row in batches.batch(step)[0]])
+    for rows in epochs:
+        assert len(set(rows)) == len(rows) == batches.per_epoch * 16
+        assert not is_validation(stores[0].read("id")[rows]).any()
+    assert epochs[0] != epochs[1]
+    # a batch reached out of order, and the shares of two processes, are the same rows
+    fresh = Batches(stores, 16, seed=3)
+    np.testing.assert_array_equal(fresh.batch(7)[0], flux[epochs[0][7 * 16 : 8 * 16]])
+    shares = [fresh.batch(7, rank, 2)[0] for rank in range(2)]
+    np.testing.assert_array_equal(np.concatenate(shares), fresh.batch(7)[0])
+
+
+def test_validation_rows_are_held_out_by_id() -> None:
+    ids = np.arange(100_000, dtype=np.int64) + 2**62
+    share = is_validation(ids).mean()
+    assert 0.015 < share < 0.025
+    np.testing.assert_array_equal(is_validation(ids)[::-1], is_validation(ids[::-1]))
+
+
+def test_no_file_in_embed_shadows_another_module() -> None:
+    """`accelerate launch embed/pretrain.py` puts embed/ first on the import path."""
+    mine = {path.stem for path in Path(embed.__file__).parent.glob("*.py")} - {"__init__"}
+    assert mine.isdisjoint(sys.stdlib_module_names)
+    assert mine.isdisjoint(packages_distributions())
+
+
+def run_script(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=280, env={**os.environ, **environment}, check=False
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launcher", "environment"),
+    [
+        ([sys.executable], {}),
+        (
+            [
+                *(sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1"),
+                *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+                *("--num_cpu_threads_per_process", "2"),
+            ],
+            {},
+        ),
+        (
+            [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"],
+            {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        ),
+    ],
+    ids=["python", "accelerate", "two processes"],
+)
+def test_launchers(store: Path, tmp_path: Path, launcher: list[str], environment: dict[str, str]) -> None:
+    arguments = [str(store), "--out", str(tmp_path / "run"), "--size", "tiny", "--steps", "4", "--batch-size", "8"]
+    done = run_script([*launcher, str(SCRIPT), *arguments, "--validate-every", "2"], environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("best validation loss") == 1
+    assert json.loads((tmp_path / "run/training.json").read_text())["step"] == 4
+
+
+@pytest.mark.slow
+def test_processes_that_do_not_know_of_each_other_are_refused(store: Path, tmp_path: Path) -> None:
+    environment = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "-1", "ACCELERATE_USE_CPU": "false"}
+    command = [sys.executable, str(SCRIPT), str(store), "--out", str(tmp_path / "run"), "--steps", "1"]
+    done = run_script(command, environment)
+    assert done.returncode == 2
+    assert "do not know of each other" in done.stderr
+    assert "Traceback" not in done.stderr
