@@ -80,9 +80,7 @@ class Batches:
         self._ends: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._held: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
 
-    def batch(
-        self, step: int, rank: int = 0, world: int = 1
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """flux, ivar of this process' share of batch number `step`, counted from the start of training."""
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch:

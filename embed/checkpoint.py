@@ -1,8 +1,8 @@
 """Checkpoints of a training: safetensors and JSON, replaced whole or not at all.
 
-    RUN/config.json, model.safetensors    the best model so far, ready for from_pretrained
-    RUN/last/                             the last model, optimizer.safetensors and training.json
-    RUN/training.json                     a copy of the last one, to look at
+RUN/config.json, model.safetensors    the best model so far, ready for from_pretrained
+RUN/last/                             the last model, optimizer.safetensors and training.json
+RUN/training.json                     a copy of the last one, to look at
 """
 
 from __future__ import annotations

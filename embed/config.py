@@ -64,4 +64,5 @@ class SpectralConfig(PretrainedConfig):
         """The options of a size by name: tiny, small (about 10 million weights) or base."""
         if size not in SIZES:
             raise OptionError(f"size '{size}' is unknown; known ones are {', '.join(SIZES)}.")
-        return cls(**SIZES[size], **kwargs)
+        options: dict[str, Any] = {**SIZES[size], **kwargs}
+        return cls(**options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stores.errors import ModelError
 from stores.grid import Grid
@@ -56,12 +56,13 @@ class LoadedModel:
         logging.disable_progress_bar()
         self.name = name if name in built_in_models() else str(Path(name).name)
         try:
-            model, found = SpectralTransformer.from_pretrained(
+            loaded: Any = SpectralTransformer.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
         except (SafetensorError, RuntimeError, ValueError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"the weights of '{name}' cannot be loaded ({reason}); copy the model again.") from None
+        model, found = loaded
         wrong = sorted(str(key) for kind in ("missing_keys", "unexpected_keys") for key in found[kind])
         if wrong:
             raise ModelError(f"the weights of '{name}' do not fit its config.json ({wrong[0]}); copy the model again.")

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from stores.command import run_command, say
-from stores.errors import InputError, ModelError, OptionError
+from stores.errors import InputError, OptionError
 from stores.progress import progress
 from stores.provenance import fingerprint, provenance
 
@@ -157,7 +157,11 @@ class _State:
     """Where a training stands: steps done and what was measured on the way."""
 
     def __init__(
-        self, recipe: dict[str, Any], step: int = 0, history: list[dict[str, float]] | None = None, seconds: float = 0
+        self,
+        recipe: dict[str, Any],
+        step: int = 0,
+        history: list[dict[str, float]] | None = None,
+        seconds: float = 0,
     ) -> None:
         self.recipe = recipe
         self.step = step

@@ -79,7 +79,12 @@ def probe(options: ProbeOptions) -> int:
         features = _features(name, data, stores, options)
         predicted = cross_validate(features, data.label, fold)
         rows.append({"model": name, **scores(data.label, predicted)})
-    result = {"target": options.target, "spectra": len(data.label), "stars": len(np.unique(data.star)), "rows": rows}
+    result = {
+        "target": options.target,
+        "spectra": len(data.label),
+        "stars": len(np.unique(data.star)),
+        "rows": rows,
+    }
     if options.json:
         print(json.dumps(result, indent=1))
         return 0
@@ -203,7 +208,8 @@ def _labelled(stores: list[SpectraStore], options: ProbeOptions) -> Labelled:
     if sum(map(len, label)) < 10 * options.folds:
         raise InputError(f"only {sum(map(len, label))} spectra of the stores have a label; check the ids.")
     star = same_stars(np.concatenate(ra), np.concatenate(dec))
-    return Labelled(*map(np.concatenate, (flux, ivar, label)), star, stores[0].grid.start)  # type: ignore[arg-type]
+    start = stores[0].grid.start
+    return Labelled(np.concatenate(flux), np.concatenate(ivar), np.concatenate(label), star, start)
 
 
 def _numbers(column: Any) -> Float:

@@ -35,7 +35,6 @@ from stores.ingest import InputOptions, finish, in_processes, report, unfinished
 from stores.plan import Plan, make_plan
 from stores.progress import progress
 from stores.spectra import SpectraStore, spectra_details, spectra_values
-from stores.spectrum import SpectrumBatch
 from stores.store import Array, shard_rows_for
 from stores.surveys import ReadOptions
 
@@ -76,7 +75,9 @@ class Work(Protocol):
 
     def shard_rows(self) -> int: ...
 
-    def shards(self, shards: Sequence[int], rows: Sequence[slice]) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
+    def shards(
+        self, shards: Sequence[int], rows: Sequence[slice]
+    ) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
         """Columns of a spectra store and the shard's record, for each of the shards."""
         ...
 
@@ -97,7 +98,9 @@ class FromFiles:
     def shard_rows(self) -> int:
         return shard_rows_for(len(self.plan))
 
-    def shards(self, shards: Sequence[int], rows: Sequence[slice]) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
+    def shards(
+        self, shards: Sequence[int], rows: Sequence[slice]
+    ) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
         tasks = [(self.plan.chosen(span), span) for span in rows]
         return in_processes(_prepared, tasks, self.workers)
 
@@ -118,7 +121,9 @@ class FromStore:
     def shard_rows(self) -> int:
         return self.store.shard_rows
 
-    def shards(self, shards: Sequence[int], rows: Sequence[slice]) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
+    def shards(
+        self, shards: Sequence[int], rows: Sequence[slice]
+    ) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
         for shard, span in zip(shards, rows, strict=True):
             values = {name: self.store.read(name, span) for name in self.store.columns}
             marker = self.store.marker(shard)
@@ -202,7 +207,8 @@ class Embedder:
     """A model on a device that turns arrays into arrays."""
 
     def __init__(self, model: LoadedModel, start: float, device: str, batch_size: int) -> None:
-        self.model = model.model.to(device)
+        network: Any = model.model  # transformers' `to` is typed for other arguments
+        self.model = network.to(device)
         self.width = model.width
         self.start = start
         self.device = device
@@ -229,7 +235,11 @@ class Embedder:
 
 def _work(options: EmbedOptions, model: LoadedModel) -> FromFiles | FromStore:
     """Where the spectra come from, checked against what the model was trained on."""
-    if len(options.inputs) == 1 and Path(options.inputs[0]).is_dir() and (Path(options.inputs[0]) / "zarr.json").exists():
+    if (
+        len(options.inputs) == 1
+        and Path(options.inputs[0]).is_dir()
+        and (Path(options.inputs[0]) / "zarr.json").exists()
+    ):
         store = SpectraStore.open(options.inputs[0])
         if options.limit is not None:
             raise OptionError("--limit works with files; ingest fewer spectra instead.")

@@ -38,9 +38,7 @@ def run_command(options_type: type[Options], action: Callable[[Options], int | N
             raise
         where = f" ('{error.filename}')" if error.filename else ""
         reason = error.strerror or "cannot write"
-        say(
-            f"{prog}: {reason[0].lower()}{reason[1:]}{where}; mend that and run the same command again to go on."
-        )
+        say(f"{prog}: {reason[0].lower()}{reason[1:]}{where}; mend that and run the same command again to go on.")
         sys.exit(2)
     sys.exit(status or 0)
 

@@ -136,8 +136,7 @@ def write_csv(path: Path, store: Store, columns: dict[str, Column], n: int) -> N
     vectors = [name for name, column in columns.items() if column.width is not None]
     if vectors:
         raise OptionError(
-            f"CSV cannot hold the vectors of {', '.join(vectors)}; use .parquet, or leave them out "
-            "(--no-embeddings)."
+            f"CSV cannot hold the vectors of {', '.join(vectors)}; use .parquet, or leave them out (--no-embeddings)."
         )
     schema = arrow_schema(store, columns, n)
     with pc.CSVWriter(path, schema) as writer:

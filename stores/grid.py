@@ -43,7 +43,7 @@ class Grid:
     @property
     def wavelength(self) -> NDArray[np.float64]:
         """Pixel centres (n_pix,), vacuum Angstrom."""
-        return 10.0 ** (self.start + self.step * np.arange(self.n_pix))
+        return np.power(10.0, self.start + self.step * np.arange(self.n_pix), dtype=np.float64)
 
     @property
     def edges(self) -> NDArray[np.float64]:

@@ -69,9 +69,7 @@ def describe(store: Store) -> dict[str, Any]:
         grid = Grid(**attributes["grid"])
         wavelength = grid.wavelength
     except (KeyError, TypeError):
-        raise StoreError(
-            f"'{store.path}' is damaged: it has no usable grid; run stores-verify on it."
-        ) from None
+        raise StoreError(f"'{store.path}' is damaged: it has no usable grid; run stores-verify on it.") from None
     return {
         "path": str(store.path),
         "kind": store.KIND,
@@ -81,8 +79,7 @@ def describe(store: Store) -> dict[str, Any]:
         "complete": store.complete,
         "grid": {"name": str(grid), "n_pix": grid.n_pix, "angstrom": [wavelength[0], wavelength[-1]]},
         "flags": [
-            {"name": name, "rows": count, "reason": REASONS[Flag[name]]}
-            for name, count in count_flags(flags).items()
+            {"name": name, "rows": count, "reason": REASONS[Flag[name]]} for name, count in count_flags(flags).items()
         ],
         "snr": {str(q): float(np.quantile(used, q)) for q in QUANTILES} if len(used) else {},
         "sources": {"files": len(sources), "bytes": sum(int(entry["size"]) for entry in sources)},

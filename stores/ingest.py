@@ -158,9 +158,7 @@ def report(store: Store) -> int:
     return PARTIAL if failed else 0
 
 
-def in_processes(
-    function: Callable[..., Result], tasks: Sequence[tuple[Any, ...]], workers: int
-) -> Iterator[Result]:
+def in_processes(function: Callable[..., Result], tasks: Sequence[tuple[Any, ...]], workers: int) -> Iterator[Result]:
     """Results of function(*task) in the order of tasks, by `workers` processes with few results in flight."""
     if workers == 1:
         for task in tasks:

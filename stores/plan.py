@@ -146,9 +146,7 @@ def make_plan(
     if not sources:
         raise InputError(f"none of {len(failed)} files can be used; the first: {failed[0]['reason']}")
     all_ids = np.concatenate(ids)
-    return Plan(
-        survey, sources, all_ids, repeated_ids(all_ids), grid, preparation, options, velocities, tuple(failed)
-    )
+    return Plan(survey, sources, all_ids, repeated_ids(all_ids), grid, preparation, options, velocities, tuple(failed))
 
 
 def repeated_ids(ids: NDArray[np.int64]) -> NDArray[np.bool_]:

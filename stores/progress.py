@@ -48,6 +48,4 @@ def _lines(
         yield item
         if time.monotonic() - last > QUIET_SECONDS:
             last = time.monotonic()
-            print(
-                f"{what}: {count} of {total or '?'} {unit}s {status()}".rstrip(), file=sys.stderr, flush=True
-            )
+            print(f"{what}: {count} of {total or '?'} {unit}s {status()}".rstrip(), file=sys.stderr, flush=True)

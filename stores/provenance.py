@@ -31,9 +31,7 @@ def commit() -> str | None:
         return None
 
     def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
-        ).stdout
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout
 
     try:
         changed = git("status", "--porcelain", "--untracked-files=no").strip()

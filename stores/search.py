@@ -143,9 +143,7 @@ def _own_vector(store: EmbeddingStore, wanted: int) -> NDArray[np.float32]:
     return np.asarray(store.read("embedding", one)[0], dtype=np.float32)
 
 
-def _embedded(
-    store: EmbeddingStore, options: SearchOptions
-) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
+def _embedded(store: EmbeddingStore, options: SearchOptions) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
     """Ids (n,) and vectors (n, d) of the spectra in the file, and the exit status: some may be empty."""
     from stores.index import to_unit
     from stores.surveys import ReadOptions
@@ -173,9 +171,7 @@ def _print_table(found: Sequence[dict[str, Any]]) -> None:
         print(f"{'rank':>4}  {'id':>19}  {'cosine':>8}  {'ra':>10}  {'dec':>10}  {'snr':>7}  flags")
         for row in result["neighbours"]:
             ra, dec, snr = (float("nan") if row[name] is None else row[name] for name in ("ra", "dec", "snr"))
-            line = (
-                f"{row['rank']:>4}  {row['id']:>19}  {row['similarity']:>8.5f}  {ra:>10.5f}  {dec:>10.5f}  "
-            )
+            line = f"{row['rank']:>4}  {row['id']:>19}  {row['similarity']:>8.5f}  {ra:>10.5f}  {dec:>10.5f}  "
             print(f"{line}{snr:>7.1f}  {','.join(row['flags']) or '-'}")
 
 

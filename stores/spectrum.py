@@ -36,9 +36,7 @@ class Arm:
         self.flux = np.atleast_2d(np.asarray(self.flux, dtype=np.float64))
         self.ivar = np.atleast_2d(np.asarray(self.ivar, dtype=np.float64))
         if self.wavelength.ndim != 1 or len(self.wavelength) < 2:
-            raise InputError(
-                f"wavelength has shape {self.wavelength.shape}, not one axis of 2 or more pixels."
-            )
+            raise InputError(f"wavelength has shape {self.wavelength.shape}, not one axis of 2 or more pixels.")
         if not (np.all(np.isfinite(self.wavelength)) and np.all(np.diff(self.wavelength) > 0)):
             raise InputError("wavelength does not rise strictly from pixel to pixel.")
         if self.wavelength[0] <= 0:
@@ -101,9 +99,7 @@ class SpectrumBatch:
         n = len(self.id)
         if not self.arms:
             raise InputError("a spectrum needs at least one arm.")
-        self.flags = (
-            np.zeros(n, np.uint32) if len(self.flags) == 0 else np.asarray(self.flags, np.uint32).copy()
-        )
+        self.flags = np.zeros(n, np.uint32) if len(self.flags) == 0 else np.asarray(self.flags, np.uint32).copy()
         for name in ("ra", "dec", "rv"):
             setattr(self, name, np.array(np.broadcast_to(getattr(self, name), (n,)), dtype=np.float64))
         for arm in self.arms:

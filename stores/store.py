@@ -104,8 +104,7 @@ class Store:
         lacking = _lacking(store.attributes, NEEDED)
         if lacking or store.shard_rows < 1:
             raise StoreError(
-                f"'{path}' is damaged: its attributes lack a usable {lacking or 'shard_rows'}; "
-                "copy or write it again."
+                f"'{path}' is damaged: its attributes lack a usable {lacking or 'shard_rows'}; copy or write it again."
             )
         if not (store.complete or unfinished):
             done = sum(1 for _ in store.finished_shards())
@@ -164,9 +163,7 @@ class Store:
         except OSError:
             if not path.is_dir():
                 raise
-            return cls.create(
-                path, columns, n, job, shard_rows=shard_rows, details=details
-            )  # someone was faster
+            return cls.create(path, columns, n, job, shard_rows=shard_rows, details=details)  # someone was faster
         finally:
             shutil.rmtree(building, ignore_errors=True)
         return cls(path, _open_group(path))
@@ -179,15 +176,14 @@ class Store:
                 if _short(value):
                     shown = f": its {name} is {mine.get(name)!r}, not {value!r}"
                 raise StoreError(
-                    f"'{self.path}' exists and belongs to another job{shown}; "
-                    "choose another --out or delete it."
+                    f"'{self.path}' exists and belongs to another job{shown}; choose another --out or delete it."
                 )
 
     def _refuse_missing_files(self) -> None:
         # Zarr reads a missing file as fill values without a word
         for name in self.columns:
             for shard in range(self.n_shards):
-                file = self._file(name, shard)
+                file = self.file(name, shard)
                 if not (self.path / file).is_file():
                     raise StoreError(f"'{self.path}' is damaged: {file} is missing; run stores-verify on it.")
 
@@ -281,12 +277,10 @@ class Store:
 
     def marker(self, shard: int) -> dict[str, Any]:
         """The record of a finished shard: rows, digest, files, sources, failed."""
-        if not (self.path / _marker(shard)).exists():
-            raise StoreError(
-                f"'{self.path}': shard {shard} is not written; run the command that wrote it again."
-            )
+        if not (self.path / marker_path(shard)).exists():
+            raise StoreError(f"'{self.path}': shard {shard} is not written; run the command that wrote it again.")
         try:
-            record: Any = self._group[_marker(shard)].attrs[KEY]
+            record: Any = self._group[marker_path(shard)].attrs[KEY]
         except Exception as error:  # zarr raises many kinds for damaged metadata
             raise self._damaged(f"the marker of shard {shard} cannot be read", error) from None
         if lacking := _lacking(dict(record), NEEDED_IN_MARKER):
@@ -299,49 +293,50 @@ class Store:
         n = rows.stop - rows.start
         if set(values) != set(self.columns):
             raise ValueError(f"shard {shard} has columns {sorted(values)}, not {self.columns}")
-        for name in sorted(values):
+        written = []
+        for name in self.columns:
             # chunks that equal the fill value are data too, and must have their file
             array = self.array(name).with_config({"write_empty_chunks": True})
             value = np.ascontiguousarray(values[name], dtype=array.dtype)
             if value.shape != (n, *array.shape[1:]):
-                raise ValueError(
-                    f"{name} of shard {shard} has shape {value.shape}, not {(n, *array.shape[1:])}"
-                )
+                raise ValueError(f"{name} of shard {shard} has shape {value.shape}, not {(n, *array.shape[1:])}")
             array[rows] = value
-        files = {file: file_checksum(self.path / file) for file in self._files(shard)}
-        own = {"rows": n, "digest": self._digest(shard), "files": files}
+            written.append(value)
+        files = {file: file_checksum(self.path / file) for file in self.files(shard)}
+        own = {"rows": n, "digest": array_digest(*written), "files": files}
         marker = {"sources": [], "failed": [], **record, **own}
-        self._group.create_group(_marker(shard), attributes={KEY: marker}, overwrite=True)
+        self._group.create_group(marker_path(shard), attributes={KEY: marker}, overwrite=True)
 
-    def _digest(self, shard: int) -> str:
-        # of what is on disk, so that a write that went wrong is found at once by whoever verifies
-        return array_digest(*(self.read(name, self.rows(shard)) for name in self.columns))
-
-    def _file(self, name: str, shard: int) -> str:
+    def file(self, name: str, shard: int) -> str:
         """The file with a column's values of a shard, relative to the store."""
         return f"{name}/c/{shard}" if self.array(name).ndim == 1 else f"{name}/c/{shard}/0"
 
-    def _files(self, shard: int) -> list[str]:
-        return [self._file(name, shard) for name in self.columns]
+    def files(self, shard: int) -> list[str]:
+        """All files of a shard, relative to the store."""
+        return [self.file(name, shard) for name in self.columns]
 
     def finish(self, **more: Any) -> None:
         """Declare the store complete, once every shard is marked."""
         missing = self.n_shards - sum(1 for _ in self.finished_shards())
         if missing:
-            raise StoreError(
-                f"'{self.path}' still lacks {missing} of {self.n_shards} shards; run the command again."
-            )
-        attributes = {**self.attributes, **more, "fingerprint": self._whole_fingerprint(), "complete": True}
-        attributes["metadata"] = self._metadata()
-        self._group.attrs[KEY] = {**attributes, "checksum": _checksum(attributes)}
+            raise StoreError(f"'{self.path}' still lacks {missing} of {self.n_shards} shards; run the command again.")
+        attributes = {
+            **self.attributes,
+            **more,
+            "fingerprint": self.fingerprint_of_shards(),
+            "complete": True,
+        }
+        attributes["metadata"] = self.metadata_checksums()
+        self._group.attrs[KEY] = {**attributes, "checksum": attributes_checksum(attributes)}
 
-    def _whole_fingerprint(self) -> str:
+    def fingerprint_of_shards(self) -> str:
+        """The fingerprint that the markers add up to."""
         digests = [self.marker(shard)["digest"] for shard in range(self.n_shards)]
         return fingerprint([self.attributes["job_fingerprint"], *digests])
 
-    def _metadata(self) -> dict[str, str]:
+    def metadata_checksums(self) -> dict[str, str]:
         """Checksums of the zarr.json files below the root: of each column, and of all markers together."""
-        markers = ["shards", *map(_marker, range(self.n_shards))]
+        markers = ["shards", *map(marker_path, range(self.n_shards))]
         return {
             **{name: _file_checksum(self.path / name / "zarr.json") for name in self.columns},
             "shards": fingerprint([_file_checksum(self.path / marker / "zarr.json") for marker in markers]),
@@ -351,58 +346,9 @@ class Store:
 
     def verify(self) -> Iterator[tuple[int, list[str]]]:
         """Read everything; yields (shard, faults without full stop), at last (-1, faults of the whole)."""
-        shape = self._told(self._check_shape())
-        if shape:  # without it there is no telling what a shard is
-            yield -1, [*self._told(self._check_attributes()), *shape]
-            return
-        for shard in range(self.n_shards):
-            yield shard, [f"shard {shard}: {fault}" for fault in self._told(self._check_shard(shard))]
-        yield -1, [*self._told(self._check_attributes()), *self._told(self._check_whole())]
+        from stores.soundness import faults_of
 
-    def _told(self, faults: Iterator[str]) -> list[str]:
-        """The faults; what keeps the check from going on is one of them."""
-        told = []
-        try:
-            for fault in faults:
-                told.append(fault)
-        except StoreError as error:
-            told.append(str(error).removeprefix(f"'{self.path}'").removesuffix("; run stores-verify on it."))
-            told[-1] = told[-1].removeprefix(" is damaged").removeprefix(": ").removesuffix(".")
-        except Exception as error:  # damage reaches numpy and zarr in every form
-            told.append(
-                f"cannot be checked any further ({(str(error) or type(error).__name__).splitlines()[0]})"
-            )
-        return told
-
-    def _check_shape(self) -> Iterator[str]:
-        for name in self.columns:
-            array = self.array(name)
-            shards = array.chunks if array.shards is None else array.shards
-            found, wanted = (array.shape[0], shards[0]), (len(self), self.shard_rows)
-            if found != wanted:
-                yield f"{name} has {found[0]} rows in files of {found[1]}, not {wanted[0]} in {wanted[1]}"
-
-    def _check_shard(self, shard: int) -> Iterator[str]:
-        if not (self.path / _marker(shard)).exists():
-            if self.complete:  # else that the store is not finished says it all
-                yield "its marker is missing"
-            return
-        marker = self.marker(shard)
-        faults = []
-        for file in self._files(shard):
-            if not (self.path / file).is_file():
-                faults.append(f"{file} is missing")
-            elif file_checksum(self.path / file) != marker["files"].get(file):
-                faults.append(f"{file} was changed or damaged after it was written")
-        if faults:
-            yield from faults
-            return
-        values = {name: self.read(name, self.rows(shard)) for name in self.columns}
-        yield from self.check(values)
-        if marker["rows"] != len(values["id"]):
-            yield f"holds {len(values['id'])} rows where its marker says {marker['rows']}"
-        if array_digest(*(values[name] for name in self.columns)) != marker["digest"]:
-            yield "its values are not those that were written (digest differs)"
+        return faults_of(self)
 
     def check(self, values: Mapping[str, Array]) -> Iterator[str]:
         """Faults in the values of one shard, as parts of sentences; subclasses add their own."""
@@ -411,31 +357,6 @@ class Store:
             yield "ra or dec is not finite where the flags promise a position"
         if not np.all(np.isfinite(values["snr"])):
             yield "snr is not finite"
-
-    def _check_attributes(self) -> Iterator[str]:
-        attributes = self.attributes
-        if not attributes["complete"]:
-            done = sum(1 for _ in self.finished_shards())
-            yield f"the store is not finished ({done} of {self.n_shards} shards)"
-        elif attributes.get("checksum") != _checksum(attributes):
-            yield "the attributes are not those that were written (zarr.json was edited or damaged)"
-        if fingerprint(attributes["job"]) != attributes["job_fingerprint"]:
-            yield "the job in the attributes does not have the fingerprint that stands beside it"
-
-    def _check_whole(self) -> Iterator[str]:
-        attributes = self.attributes
-        if attributes["complete"]:
-            written, found = attributes["metadata"], self._metadata()
-            for name in found:
-                if written.get(name) != found[name]:
-                    file = f"{name}/zarr.json" if name != "shards" else "a zarr.json in shards"
-                    yield f"{file} was changed, damaged or lost after it was written"
-            if self._whole_fingerprint() != attributes["fingerprint"]:
-                yield "the store's fingerprint is not that of its shards"
-        flags, ids = self.read("flags"), self.read("id")
-        own = ids[(flags & np.uint32(Flag.DUPLICATE_ID)) == 0]
-        if attributes["complete"] and len(np.unique(own)) != len(own):
-            yield "an id occurs twice without the flag DUPLICATE_ID"
 
 
 def store_kind(path: str | Path) -> str:
@@ -470,9 +391,7 @@ def _open_group(path: Path) -> zarr.Group:
             reason = "is missing"
             if (path / "zarr.json").exists():
                 reason = f"cannot be read ({(str(error) or type(error).__name__).splitlines()[0]})"
-            raise StoreError(
-                f"'{path}' is damaged: its zarr.json {reason}; copy or write it again."
-            ) from None
+            raise StoreError(f"'{path}' is damaged: its zarr.json {reason}; copy or write it again.") from None
         raise StoreError(f"'{path}' is not a spectrabridge store; choose another path.") from None
     if not isinstance(attributes.get(KEY), dict):
         raise StoreError(f"'{path}' is a Zarr group but not a spectrabridge store; choose another path.")
@@ -504,7 +423,8 @@ def _lacking(record: Mapping[str, Any], needed: Mapping[str, type]) -> str:
     return next((name for name, kind in needed.items() if not isinstance(record.get(name), kind)), "")
 
 
-def _checksum(attributes: Mapping[str, Any]) -> str:
+def attributes_checksum(attributes: Mapping[str, Any]) -> str:
+    """A hash of a store's attributes, to stand among them as `checksum`."""
     return fingerprint({name: value for name, value in attributes.items() if name != "checksum"})
 
 
@@ -512,7 +432,8 @@ def _file_checksum(path: Path) -> str:
     return file_checksum(path) if path.is_file() else ""
 
 
-def _marker(shard: int) -> str:
+def marker_path(shard: int) -> str:
+    """The group that marks a shard as finished."""
     return f"shards/{shard:05d}"
 
 

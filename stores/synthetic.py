@@ -11,7 +11,6 @@ labels, one spectrum a row, which is how the built-in sample was made.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -112,7 +111,7 @@ class SyntheticGrid:
         x = np.linspace(-1, 1, PIXELS.n_pix)
         warp = np.polynomial.legendre.legval(x, random.normal(0, FLUX_ERROR / 2, (4, n)))
         flux = flux * np.exp(warp)
-        snr = np.exp(random.uniform(*np.log(SNR_RANGE), n))[:, None]
+        snr = np.exp(random.uniform(np.log(SNR_RANGE[0]), np.log(SNR_RANGE[1]), n))[:, None]
         # the blue end is noisier than the red one by two to three times, as in LAMOST's blue arm
         shape = (PIXELS.wavelength / 5000.0) ** random.uniform(-3.0, -1.0, (n, 1))
         sigma = np.median(flux, axis=1, keepdims=True) / snr * shape
@@ -153,9 +152,7 @@ def _write_store(options: SyntheticOptions) -> int:
             continue
         rows = order[store.rows(shard)]
         random = np.random.default_rng([options.seed, 1, shard])
-        parts = [
-            _batch(clean, some, n_stars, random) for some in np.array_split(rows, max(1, len(rows) // 256))
-        ]
+        parts = [_batch(clean, some, n_stars, random) for some in np.array_split(rows, max(1, len(rows) // 256))]
         batch = _joined([prepare([part], grid, options.preparation) for part in parts])
         store.write_shard(shard, spectra_values(batch), {"sources": [], "failed": []})
     if not store.complete:
@@ -164,9 +161,7 @@ def _write_store(options: SyntheticOptions) -> int:
     return 0
 
 
-def _batch(
-    clean: SyntheticGrid, rows: NDArray[np.int64], n_stars: int, random: np.random.Generator
-) -> SpectrumBatch:
+def _batch(clean: SyntheticGrid, rows: NDArray[np.int64], n_stars: int, random: np.random.Generator) -> SpectrumBatch:
     flux, ivar, rv = clean.observe(rows % n_stars, random)
     return SpectrumBatch([Arm(PIXELS.wavelength, flux, ivar)], rows, np.nan, np.nan, rv)  # type: ignore[arg-type]
 
@@ -178,8 +173,8 @@ def _joined(parts: list[SpectrumBatch]) -> SpectrumBatch:
     whole = SpectrumBatch(
         [Arm(parts[0].wavelength, all_of("flux"), all_of("ivar"))],
         *(all_of(name) for name in ("id", "ra", "dec", "rv")),
-        snr=all_of("snr"),
     )
+    whole.snr = all_of("snr")
     whole.flags = all_of("flags")
     return whole
 

@@ -88,9 +88,7 @@ def _read_fits(path: Path):  # type: ignore[no-untyped-def]
         if chosen is None:
             raise ValueError("no table in it")
         hdu = hdus[chosen]
-        return Table(
-            {name: np.array(hdu.data[name]) for name in hdu.columns.names if hdu.data[name].ndim == 1}
-        )
+        return Table({name: np.array(hdu.data[name]) for name in hdu.columns.names if hdu.data[name].ndim == 1})
 
 
 def _read_parquet(path: Path):  # type: ignore[no-untyped-def]

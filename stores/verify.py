@@ -48,8 +48,7 @@ def verify(options: VerifyOptions) -> int:
         say(f"'{store.path}' has {faults} fault{'s' if faults > 1 else ''}; {advice}.")
         return 1
     print(
-        f"'{store.path}' is sound: {len(store)} spectra in {store.n_shards} shards, "
-        f"fingerprint {store.fingerprint}."
+        f"'{store.path}' is sound: {len(store)} spectra in {store.n_shards} shards, fingerprint {store.fingerprint}."
     )
     return 0
 

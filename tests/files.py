@@ -63,9 +63,7 @@ def write_desi_coadd(
         profile = profile / profile.sum()
         bits = np.broadcast_to(0 if mask is None else np.asarray(mask), shape).astype(np.int32)
         hdus += [
-            fits.ImageHDU(
-                np.broadcast_to(profile, (n, 11, shape[1])).astype("f4"), name=f"{name}_RESOLUTION"
-            ),
+            fits.ImageHDU(np.broadcast_to(profile, (n, 11, shape[1])).astype("f4"), name=f"{name}_RESOLUTION"),
             fits.ImageHDU(bits, name=f"{name}_MASK"),
             fits.ImageHDU(wavelength, name=f"{name}_WAVELENGTH"),
             fits.ImageHDU(_full(flux, noise).astype("f4"), name=f"{name}_FLUX"),
@@ -224,9 +222,7 @@ def write_table(
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        arrays = {
-            name: pa.array(list(value) if np.ndim(value) > 1 else value) for name, value in held.items()
-        }
+        arrays = {name: pa.array(list(value) if np.ndim(value) > 1 else value) for name, value in held.items()}
         table = pa.table(arrays).replace_schema_metadata({"wavelength": json.dumps(axis.tolist())})
         pq.write_table(table, path, row_group_size=row_group)
     elif path.suffix == ".ecsv":
@@ -253,11 +249,7 @@ def truncate(path: Path, length: int, name: str = "") -> Path:
 
 
 def _full(values: ArrayLike | None, default: NDArray[Any]) -> NDArray[Any]:
-    return (
-        default
-        if values is None
-        else np.array(np.broadcast_to(np.asarray(values, dtype=float), default.shape))
-    )
+    return default if values is None else np.array(np.broadcast_to(np.asarray(values, dtype=float), default.shape))
 
 
 def _write(path: Path, hdus: list[Any]) -> Path:

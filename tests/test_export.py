@@ -127,9 +127,7 @@ def test_spectra_only_when_asked_for(spectra: SpectraStore, tmp_path: Path) -> N
     streamed = pq.read_table(tmp_path / "all.parquet")
     for name in ("flux", "ivar"):
         np.testing.assert_array_equal(whole[name], spectra.read(name))
-        np.testing.assert_array_equal(
-            np.stack(streamed[name].to_numpy(zero_copy_only=False)), spectra.read(name)
-        )
+        np.testing.assert_array_equal(np.stack(streamed[name].to_numpy(zero_copy_only=False)), spectra.read(name))
 
 
 def test_csv_keeps_ids_and_refuses_vectors(
@@ -158,9 +156,7 @@ def test_limit(suffix: str, limit: int, rows: int, embeddings: EmbeddingStore, t
     assert "embedding" not in (table.column_names if suffix == ".parquet" else table.colnames)
 
 
-def test_calls_that_cannot_work_are_refused(
-    embeddings: EmbeddingStore, spectra: SpectraStore, tmp_path: Path
-) -> None:
+def test_calls_that_cannot_work_are_refused(embeddings: EmbeddingStore, spectra: SpectraStore, tmp_path: Path) -> None:
     out = tmp_path / "e.parquet"
     with pytest.raises(OptionError, match=r"e\.hdf5' has no suffix of a table; use one of \.parquet, \.fits"):
         export(ExportOptions(path=embeddings.path, out=tmp_path / "e.hdf5"))

@@ -21,7 +21,9 @@ def tensors(n: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(batch.flux, dtype=torch.float32), torch.tensor(batch.ivar, dtype=torch.float32)
 
 
-def embed(model: SpectralTransformer, flux: torch.Tensor, ivar: torch.Tensor, start: float = GRID.start) -> torch.Tensor:
+def embed(
+    model: SpectralTransformer, flux: torch.Tensor, ivar: torch.Tensor, start: float = GRID.start
+) -> torch.Tensor:
     with torch.no_grad():
         embedding = model(flux, ivar, start).embedding
     assert embedding is not None

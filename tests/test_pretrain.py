@@ -100,6 +100,7 @@ def test_too_few_spectra(tmp_path: Path) -> None:
 
 def test_unlike_stores_are_not_mixed(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import models_made
+
     from stores.prepare import Preparation
 
     monkeypatch.setattr(models_made, "PREPARATION", Preparation(continuum="none", frame="observed"))

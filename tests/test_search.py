@@ -24,9 +24,7 @@ def brute_force(store: EmbeddingStore, queries: Any, k: int) -> tuple[Any, Any]:
     good = store.read("flags") == 0
     vectors = store.read("embedding")[good].astype(np.float64)
     queries = np.asarray(queries, np.float64)
-    cosine = (queries @ vectors.T) / np.outer(
-        np.linalg.norm(queries, axis=1), np.linalg.norm(vectors, axis=1)
-    )
+    cosine = (queries @ vectors.T) / np.outer(np.linalg.norm(queries, axis=1), np.linalg.norm(vectors, axis=1))
     order = np.argsort(-cosine, axis=1)[:, :k]
     return store.read("id")[good][order], np.take_along_axis(cosine, order, 1)
 
@@ -123,9 +121,7 @@ def test_index_of_other_embeddings_is_built_again(
     assert capsys.readouterr().err == ""
 
 
-def test_index_of_another_factory_is_built_again(
-    store: EmbeddingStore, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_index_of_another_factory_is_built_again(store: EmbeddingStore, capsys: pytest.CaptureFixture[str]) -> None:
     Index.open(store, "Flat")
     beside = store.path.with_name("e.zarr.flat.faiss.json")
     beside.write_text(beside.read_text().replace('"Flat"', '"PQ8"'))
@@ -134,9 +130,7 @@ def test_index_of_another_factory_is_built_again(
 
 
 @pytest.mark.parametrize("damage", ["byte", "cut", "no json", "json", "no index"])
-def test_damaged_index_is_built_again(
-    damage: str, store: EmbeddingStore, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_damaged_index_is_built_again(damage: str, store: EmbeddingStore, capsys: pytest.CaptureFixture[str]) -> None:
     queries = make_vectors(5, seed=5)
     Index.open(store)
     path = index_path(store, "Flat")
@@ -160,9 +154,7 @@ def test_damaged_index_is_built_again(
     assert capsys.readouterr().err == ""
 
 
-def test_index_that_cannot_be_kept_still_works(
-    store: EmbeddingStore, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_index_that_cannot_be_kept_still_works(store: EmbeddingStore, capsys: pytest.CaptureFixture[str]) -> None:
     index_path(store, "Flat").mkdir()
     queries = make_vectors(5, seed=5)
     ids, _ = Index.open(store).search(queries, 5)

@@ -224,9 +224,7 @@ def test_another_format_version_is_refused(tmp_path: Path) -> None:
     document = json.loads((store.path / "zarr.json").read_text())
     document["attributes"][KEY]["format"] = 99
     (store.path / "zarr.json").write_text(json.dumps(document))
-    with pytest.raises(
-        StoreError, match="format version 99, and this version of spectrabridge reads version 1"
-    ):
+    with pytest.raises(StoreError, match="format version 99, and this version of spectrabridge reads version 1"):
         open_store(store.path)
 
 

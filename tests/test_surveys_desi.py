@@ -80,9 +80,7 @@ def test_masked_pixels_and_objects_only(tmp_path):
 def test_exposures_are_added_with_ivar_as_weights(tmp_path):
     flux = np.array([[2.0], [5.0], [4.0], [9.0]])
     ivar = np.array([[1.0], [1.0], [3.0], [0.0]])
-    path = write_desi_coadd(
-        tmp_path / "spectra-x.fits", ids=[9, 3, 9, 9], flux=flux, ivar=ivar, status=[0, 1, 3, 1]
-    )
+    path = write_desi_coadd(tmp_path / "spectra-x.fits", ids=[9, 3, 9, 9], flux=flux, ivar=ivar, status=[0, 1, 3, 1])
     batch = DESI.read(path, OPTIONS)
     np.testing.assert_array_equal(batch.id, [9, 3])
     np.testing.assert_array_equal(batch.id, DESI.ids(path))
@@ -104,9 +102,7 @@ def test_a_bad_exposure_does_not_spoil_the_others(tmp_path):
 
 @pytest.mark.parametrize("rows", [slice(0, 2), slice(2, 5), slice(3, 99), slice(None, None, 2), slice(2, 2)])
 def test_rows_are_those_of_the_whole(tmp_path, rows):
-    path = write_desi_coadd(
-        tmp_path / "coadd-x.fits", n=6, objtype=["TGT", "SKY", "TGT", "TGT", "TGT", "TGT"]
-    )
+    path = write_desi_coadd(tmp_path / "coadd-x.fits", n=6, objtype=["TGT", "SKY", "TGT", "TGT", "TGT", "TGT"])
     whole, part = DESI.read(path, OPTIONS), DESI.read(path, OPTIONS, rows)
     np.testing.assert_array_equal(part.id, whole.id[rows])
     np.testing.assert_array_equal(part.rv, whole.rv[rows])
@@ -179,9 +175,7 @@ def test_no_objects_wrong_shape_and_bad_wavelength(tmp_path):
 
 
 @pytest.mark.skipif(not (DATA / "desi").is_dir(), reason="needs the real files in shared/data/desi")
-@pytest.mark.parametrize(
-    "name", ["coadd-4-80613-thru20210324", "coadd-sv3-dark-26065", "spectra-5-169-thru20210419"]
-)
+@pytest.mark.parametrize("name", ["coadd-4-80613-thru20210324", "coadd-sv3-dark-26065", "spectra-5-169-thru20210419"])
 def test_real_files(tmp_path, name):
     path = DATA / "desi" / f"{name}.fits"
     batch = DESI.read(path, OPTIONS)

@@ -30,9 +30,7 @@ def test_values(tmp_path, gzipped):
 
 
 def test_ids(tmp_path):
-    assert (
-        SDSS.ids(write_sdss(tmp_path / "a.fits", plate=15000, mjd=59000, fibre=1000))[0] == 15000_59000_1000
-    )
+    assert SDSS.ids(write_sdss(tmp_path / "a.fits", plate=15000, mjd=59000, fibre=1000))[0] == 15000_59000_1000
     path = write_sdss(tmp_path / NAME, drop=("ids",))
     assert SDSS.ids(path)[0] == SDSS.read(path, OPTIONS).id[0] == 266_51602_0031
     with pytest.raises(InputError, match=r"a\.fits': neither the header"):

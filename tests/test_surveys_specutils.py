@@ -23,9 +23,7 @@ def test_an_image(tmp_path):
     with fits.open(path) as file:
         np.testing.assert_array_equal(batch.flux[0], file[0].data)
     np.testing.assert_allclose(batch.wavelength, 4000.0 + 0.9 * np.arange(400))
-    np.testing.assert_allclose(
-        SPECUTILS.read(path, ReadOptions("air")).wavelength, air_to_vacuum(batch.wavelength)
-    )
+    np.testing.assert_allclose(SPECUTILS.read(path, ReadOptions("air")).wavelength, air_to_vacuum(batch.wavelength))
     assert batch.flags[0] == Flag.RV_MISSING | Flag.NO_COORDINATES | Flag.NO_ERRORS
     assert SPECUTILS.read(path, ReadOptions(at_rest=True)).flags[0] & Flag.RV_MISSING == 0
 

@@ -132,9 +132,7 @@ def test_an_edited_attribute_is_found(
         assert text == f"'{store}': {fault}.\n"
 
 
-def test_every_needed_attribute_that_is_gone_is_found(
-    store: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_needed_attribute_that_is_gone_is_found(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads((store / "zarr.json").read_text())
     for name in document["attributes"][KEY]:
         less = {key: value for key, value in document["attributes"][KEY].items() if key != name}
@@ -194,9 +192,7 @@ def test_values_that_cannot_be_right_are_found(
     assert f"shard 1: {fault}." in told(store.path, capsys)[1]
 
 
-def test_unflagged_empty_and_repeated_spectra_are_found(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unflagged_empty_and_repeated_spectra_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     batch = make_batch(empty=(2,))
     batch.flags[2] = 0
     batch.id[80] = batch.id[1]

@@ -53,8 +53,7 @@ def as_records(rows: list[Row]) -> list[dict[str, Any]]:
     """Rows with `speed_up`, how many times faster than its reference each is; None without one."""
     seconds = {row.name: row.seconds for row in rows}
     return [
-        {**asdict(row), "speed_up": seconds[row.reference] / row.seconds if row.reference else None}
-        for row in rows
+        {**asdict(row), "speed_up": seconds[row.reference] / row.seconds if row.reference else None} for row in rows
     ]
 
 

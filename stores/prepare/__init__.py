@@ -112,8 +112,8 @@ def _on_grid(batch: SpectrumBatch, grid: Grid, preparation: Preparation) -> Spec
     redshift = batch.rv / SPEED_OF_LIGHT if preparation.frame == "rest" else np.zeros(len(batch))
     target = grid.wavelength
     # an empty batch has neither
-    low = target[0] * (1 + redshift.min(initial=0.0))
-    high = target[-1] * (1 + redshift.max(initial=0.0))
+    low = grid.edges[0] * (1 + redshift.min(initial=0.0))
+    high = grid.edges[-1] * (1 + redshift.max(initial=0.0))
     if preparation.resolving_power is not None:
         reach = 1 + kernel_reach(preparation.resolving_power)
         low, high = low / reach, high * reach
@@ -126,7 +126,10 @@ def _on_grid(batch: SpectrumBatch, grid: Grid, preparation: Preparation) -> Spec
         arm = arm.window(low, high)
         if preparation.resolving_power is not None:
             arm, short = degrade(arm, preparation.resolving_power)
-            flags[short] |= np.uint32(Flag.RESOLUTION_UNMATCHED)
+            # the row's own part: the window is as wide as the velocities of the whole batch
+            ends = grid.edges[[0, -1]] * (1 + redshift[:, None])  # (n, 2)
+            short &= (arm.wavelength > ends[:, :1]) & (arm.wavelength < ends[:, 1:])
+            flags[np.any(short, axis=1)] |= np.uint32(Flag.RESOLUTION_UNMATCHED)
         flux, ivar = resample(arm.wavelength, arm.flux, arm.ivar, target, redshift)
         weight += ivar
         total += ivar * flux

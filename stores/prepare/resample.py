@@ -51,7 +51,8 @@ def resample(
     new_ivar = np.empty_like(new_flux)
     for start in range(0, len(flux), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
-        if operator is not None:
+        if redshift is None or operator is not None:
+            assert operator is not None
             sums = _apply(*operator, flux[rows], ivar[rows])
         else:
             sums = _shifted(wavelength, flux[rows], ivar[rows], target, redshift[rows])
@@ -79,9 +80,7 @@ def _operator(wavelength: bytes, target: bytes) -> tuple[csr_array, csr_array]:
     return csr_array((length, column, indptr), shape=shape), csr_array((length**2, column, indptr), shape=shape)
 
 
-def _apply(
-    operator: csr_array, squared: csr_array, flux: Float, ivar: Float
-) -> tuple[Float, Float, Float]:
+def _apply(operator: csr_array, squared: csr_array, flux: Float, ivar: Float) -> tuple[Float, Float, Float]:
     """Covered length, flux integral and variance integral, each (n, n_out)."""
     used = ivar > 0
     variance = np.divide(1.0, ivar, out=np.zeros(ivar.shape), where=used)

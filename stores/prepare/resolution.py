@@ -24,21 +24,21 @@ def kernel_reach(resolving_power: float) -> float:
 
 
 def degrade(arm: Arm, resolving_power: float) -> tuple[Arm, NDArray[np.bool_]]:
-    """Smooth an arm to `resolving_power`; second, (n,) True where that could not be reached.
+    """Smooth an arm to `resolving_power`; second, (n, n_pix) True where an unmasked pixel is less sharp.
 
     The kernel's width is what is missing in quadrature at each pixel. Masked pixels have no weight; variances
     are propagated as for independent pixels (the smoothed pixels are then correlated, which ivar cannot say).
     """
     n, n_pix = arm.flux.shape
+    used = arm.ivar > 0
     if arm.sigma is None:
-        return arm, np.ones(n, dtype=bool)
+        return arm, used
     wanted = line_width(arm.wavelength, resolving_power)
     own = np.broadcast_to(arm.sigma, (n, n_pix))
-    used = arm.ivar > 0
-    short = np.any((own > TOLERANCE * wanted) & used, axis=1)
+    short = (own > TOLERANCE * wanted) & used
     missing = np.sqrt(np.maximum(wanted**2 - own**2, 0.0))  # (n, n_pix)
     step = np.gradient(arm.wavelength)
-    reach = int(np.ceil(REACH * float(np.max(missing / step))))
+    reach = min(int(np.ceil(REACH * float(np.max(missing / step, initial=0.0)))), n_pix - 1)
     if reach == 0:
         return arm, short
 

@@ -17,7 +17,11 @@ HOT_PEAK = 4500.0  # Angstrom; a first fit that peaks bluer than this is a hot s
 
 
 def specclip_continuum(wavelength: Float, flux: Float, ivar: Float) -> Float:
-    """Upper-envelope continuum (n, n_pix) of flux with ivar (n, n_pix); 1 where it is not positive."""
+    """Upper-envelope continuum (n, n_pix) of flux with ivar (n, n_pix).
+
+    SpecCLIP takes 1 where it is not positive, which in other units would be another value: here it stays as
+    fitted, for `prepare` to mask.
+    """
     from scipy.ndimage import median_filter
 
     smooth = median_filter(_bridged(flux, ivar > 0), size=(1, 7), mode="nearest")
@@ -27,13 +31,15 @@ def specclip_continuum(wavelength: Float, flux: Float, ivar: Float) -> Float:
     continuum = np.ones_like(flux)
     if np.count_nonzero(blue) > 50:
         continuum[:, blue] = _blue(wavelength[blue], smooth[:, blue])
+        # a grid's first pixel may lie a hair below the range of the fit
+        continuum[:, wavelength < BLUE[0]] = continuum[:, blue][:, :1]
     if np.count_nonzero(red) > 50:
         continuum[:, red] = _red(wavelength[red], smooth[:, red])
         # the text leaves 5700-6100 A open: join the two fits by a straight line
         ends = wavelength[blue][-1], wavelength[red][0]
         share = (wavelength[gap] - ends[0]) / (ends[1] - ends[0])
         continuum[:, gap] = continuum[:, blue][:, -1:] * (1 - share) + continuum[:, red][:, :1] * share
-    return np.where(continuum > 0, continuum, 1.0)
+    return continuum
 
 
 def _bridged(flux: Float, good: NDArray[np.bool_]) -> Float:

@@ -15,11 +15,7 @@ def air_to_vacuum(air: ArrayLike) -> NDArray[np.float64]:
     """Vacuum wavelengths of wavelengths in air, same shape."""
     wavelength = np.asarray(air, dtype=np.float64)
     s2 = (1e4 / wavelength) ** 2
-    index = (
-        1.00008336624212083
-        + 0.02408926869968 / (130.1065924522 - s2)
-        + 0.0001599740894897 / (38.92568793293 - s2)
-    )
+    index = 1.00008336624212083 + 0.02408926869968 / (130.1065924522 - s2) + 0.0001599740894897 / (38.92568793293 - s2)
     return wavelength * index
 
 

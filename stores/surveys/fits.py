@@ -46,9 +46,7 @@ class FitsFile:
         hdu = self.find(*names)
         if hdu is None:
             held = ", ".join(hdu.name for hdu in self.hdus)
-            raise InputError(
-                f"'{self.path}' has no HDU {' or '.join(names)} (only {held}); check the survey."
-            )
+            raise InputError(f"'{self.path}' has no HDU {' or '.join(names)} (only {held}); check the survey.")
         return hdu
 
     def has_column(self, hdu: Any, name: str) -> bool:

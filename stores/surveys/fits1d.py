@@ -145,9 +145,7 @@ def _wavelength(header: Any, n_pix: int) -> Float:
         raise InputError("the header gives no wavelengths (CRVAL1 and CDELT1 or CD1_1).")
     kind, unit = text(header, "CTYPE1"), text(header, "CUNIT1")
     if unit not in UNITS:
-        raise InputError(
-            f"CUNIT1 = '{unit}' is no unit of wavelength that is known; it may be Angstrom, nm or um."
-        )
+        raise InputError(f"CUNIT1 = '{unit}' is no unit of wavelength that is known; it may be Angstrom, nm or um.")
     reference = number(header, "CRPIX1")
     axis = (np.arange(n_pix) + 1.0 - (1.0 if np.isnan(reference) else reference)) * step
     micron = UNITS[unit] > 10.0  # where a small CRVAL1 is no logarithm

@@ -74,9 +74,7 @@ def spectrum_id(header: Any) -> int:
     if night is None or spectrograph is None or fibre is None:
         raise InputError("the header has neither OBSID nor LMJD, SPID and FIBERID to make an id of.")
     if not (0 < night < 10**5 and 0 <= spectrograph < 100 and 0 <= fibre < 1000):
-        raise InputError(
-            "LMJD, SPID and FIBERID in the header are out of range, so no id can be made of them."
-        )
+        raise InputError("LMJD, SPID and FIBERID in the header are out of range, so no id can be made of them.")
     plan = int.from_bytes(blake2b(text(header, "PLANID").encode(), digest_size=8).digest(), "big") % 10**8
     return night * 10**13 + plan * 10**5 + spectrograph * 10**3 + fibre
 

@@ -38,9 +38,7 @@ def read(path: Path, options: ReadOptions, rows: slice = ALL_ROWS) -> SpectrumBa
     """
     with open_fits(path) as file:
         coadd = file.hdu("COADD")
-        flux, ivar, loglam, mask = (
-            file.column(coadd, name) for name in ("flux", "ivar", "loglam", "and_mask")
-        )
+        flux, ivar, loglam, mask = (file.column(coadd, name) for name in ("flux", "ivar", "loglam", "and_mask"))
         if flux.ndim != 1:
             raise InputError("HDU COADD is not a table of one pixel a row; check the survey.")
         wavelength = 10.0 ** loglam.astype(np.float64)
@@ -69,15 +67,11 @@ def spectrum_id(path: Path, header: Any) -> int:
     if None in parts:
         named = re.search(r"(\d+)-(\d+)-(\d+)\.fits?(\.gz)?$", path.name)
         if named is None:
-            raise InputError(
-                "neither the header nor the file's name (spec-PLATE-MJD-FIBER.fits) gives an id."
-            )
+            raise InputError("neither the header nor the file's name (spec-PLATE-MJD-FIBER.fits) gives an id.")
         parts = [int(part) for part in named.groups()[:3]]
     plate, mjd, fibre = (int(part or 0) for part in parts)
     if not (0 <= plate < 10**9 and 0 <= mjd < 10**5 and 0 <= fibre < 10**4):
-        raise InputError(
-            f"plate {plate}, MJD {mjd}, fibre {fibre} are out of range, so no id can be made of them."
-        )
+        raise InputError(f"plate {plate}, MJD {mjd}, fibre {fibre} are out of range, so no id can be made of them.")
     return plate * 10**9 + mjd * 10**4 + fibre
 
 

@@ -67,9 +67,7 @@ def _load(path: Path) -> list[Any]:
     try:
         from specutils import SpectrumList
     except ImportError:
-        raise OptionError(
-            "survey 'specutils' needs specutils: pip install 'spectrabridge[specutils]'."
-        ) from None
+        raise OptionError("survey 'specutils' needs specutils: pip install 'spectrabridge[specutils]'.") from None
     with warnings.catch_warnings():
         # its loaders warn about units and headers that they then read all the same
         warnings.simplefilter("ignore")
@@ -77,9 +75,7 @@ def _load(path: Path) -> list[Any]:
             spectra = list(SpectrumList.read(str(path)))
         # every loader fails in its own way
         except Exception as error:
-            raise InputError(
-                "specutils cannot read this file; try another survey or write a table."
-            ) from error
+            raise InputError("specutils cannot read this file; try another survey or write a table.") from error
     if not spectra:
         raise InputError("specutils finds no spectrum in this file.")
     return spectra
@@ -92,9 +88,7 @@ def _arm(spectrum: Any, air: bool) -> tuple[Arm, bool]:
 
     flux = np.atleast_2d(np.asarray(spectrum.flux.value, dtype=np.float64))
     if flux.ndim != 2 or len(flux) != 1:
-        raise InputError(
-            f"it holds spectra of shape {flux.shape}, not of one object; write a table with their ids."
-        )
+        raise InputError(f"it holds spectra of shape {flux.shape}, not of one object; write a table with their ids.")
     try:
         wavelength = spectrum.spectral_axis.to(units.AA, units.spectral()).value
     except units.UnitConversionError:
@@ -121,9 +115,7 @@ def _check_arms(arms: list[Arm]) -> None:
     for blue, red in pairwise(arms):
         overlap = blue.wavelength[-1] - red.wavelength[0]
         if overlap > 0.5 * min(np.ptp(blue.wavelength), np.ptp(red.wavelength)):
-            raise InputError(
-                f"it holds {len(arms)} spectra that are no arms of one; write a table with their ids."
-            )
+            raise InputError(f"it holds {len(arms)} spectra that are no arms of one; write a table with their ids.")
 
 
 def _velocity(spectrum: Any, header: Any) -> float:

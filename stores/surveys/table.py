@@ -103,9 +103,7 @@ def _wavelength(source: Source, rows: slice) -> Float:
             differ = np.flatnonzero(np.any(values != values[:1], axis=1))
             if len(differ):
                 row = (rows.start or 0) + int(differ[0])
-                raise InputError(
-                    f"column {name} of row {row} differs; give one table for each set of wavelengths."
-                )
+                raise InputError(f"column {name} of row {row} differs; give one table for each set of wavelengths.")
             if len(values) == 0:
                 values = source.numbers((name,), slice(0, 1), 2)
             return 10.0 ** values[0] if name == "loglam" else values[0]

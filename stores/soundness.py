@@ -1,0 +1,96 @@
+"""Whether a store is what was written: every byte has a checksum above it, and this walks down from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from stores.errors import StoreError
+from stores.flags import Flag
+from stores.provenance import array_digest, file_checksum, fingerprint
+from stores.store import Store, attributes_checksum, marker_path
+
+
+def faults_of(store: Store) -> Iterator[tuple[int, list[str]]]:
+    """Read everything; yields (shard, faults without full stop), at last (-1, faults of the whole)."""
+    shape = _told(store, _check_shape(store))
+    if shape:  # without it there is no telling what a shard is
+        yield -1, [*_told(store, _check_attributes(store)), *shape]
+        return
+    for shard in range(store.n_shards):
+        yield shard, [f"shard {shard}: {fault}" for fault in _told(store, _check_shard(store, shard))]
+    yield -1, [*_told(store, _check_attributes(store)), *_told(store, _check_whole(store))]
+
+
+def _told(store: Store, faults: Iterator[str]) -> list[str]:
+    """The faults; what keeps the check from going on is one of them."""
+    told = []
+    try:
+        for fault in faults:
+            told.append(fault)
+    except StoreError as error:
+        told.append(str(error).removeprefix(f"'{store.path}'").removesuffix("; run stores-verify on it."))
+        told[-1] = told[-1].removeprefix(" is damaged").removeprefix(": ").removesuffix(".")
+    except Exception as error:  # damage reaches numpy and zarr in every form
+        told.append(f"cannot be checked any further ({(str(error) or type(error).__name__).splitlines()[0]})")
+    return told
+
+
+def _check_shape(store: Store) -> Iterator[str]:
+    for name in store.columns:
+        array = store.array(name)
+        shards = array.chunks if array.shards is None else array.shards
+        found, wanted = (array.shape[0], shards[0]), (len(store), store.shard_rows)
+        if found != wanted:
+            yield f"{name} has {found[0]} rows in files of {found[1]}, not {wanted[0]} in {wanted[1]}"
+
+
+def _check_shard(store: Store, shard: int) -> Iterator[str]:
+    if not (store.path / marker_path(shard)).exists():
+        if store.complete:  # else that the store is not finished says it all
+            yield "its marker is missing"
+        return
+    marker = store.marker(shard)
+    faults = []
+    for file in store.files(shard):
+        if not (store.path / file).is_file():
+            faults.append(f"{file} is missing")
+        elif file_checksum(store.path / file) != marker["files"].get(file):
+            faults.append(f"{file} was changed or damaged after it was written")
+    if faults:
+        yield from faults
+        return
+    values = {name: store.read(name, store.rows(shard)) for name in store.columns}
+    yield from store.check(values)
+    if marker["rows"] != len(values["id"]):
+        yield f"holds {len(values['id'])} rows where its marker says {marker['rows']}"
+    if array_digest(*(values[name] for name in store.columns)) != marker["digest"]:
+        yield "its values are not those that were written (digest differs)"
+
+
+def _check_attributes(store: Store) -> Iterator[str]:
+    attributes = store.attributes
+    if not attributes["complete"]:
+        done = sum(1 for _ in store.finished_shards())
+        yield f"the store is not finished ({done} of {store.n_shards} shards)"
+    elif attributes.get("checksum") != attributes_checksum(attributes):
+        yield "the attributes are not those that were written (zarr.json was edited or damaged)"
+    if fingerprint(attributes["job"]) != attributes["job_fingerprint"]:
+        yield "the job in the attributes does not have the fingerprint that stands beside it"
+
+
+def _check_whole(store: Store) -> Iterator[str]:
+    attributes = store.attributes
+    if attributes["complete"]:
+        written, found = attributes["metadata"], store.metadata_checksums()
+        for name in found:
+            if written.get(name) != found[name]:
+                file = f"{name}/zarr.json" if name != "shards" else "a zarr.json in shards"
+                yield f"{file} was changed, damaged or lost after it was written"
+        if store.fingerprint_of_shards() != attributes["fingerprint"]:
+            yield "the store's fingerprint is not that of its shards"
+    flags, ids = store.read("flags"), store.read("id")
+    own = ids[(flags & np.uint32(Flag.DUPLICATE_ID)) == 0]
+    if attributes["complete"] and len(np.unique(own)) != len(own):
+        yield "an id occurs twice without the flag DUPLICATE_ID"

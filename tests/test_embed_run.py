@@ -1,0 +1,358 @@
+"""embed-spectra: the right vectors in the right rows, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from files import BIG_ID, truncate, write_lamost
+from models_made import GRID, make_model, make_spectra, make_store, save_model, small_config
+
+from embed.load import DEFAULT, built_in_models, load_model
+from embed.model import SpectralTransformer
+from embed.run import Embedder, EmbedOptions, embed, embed_file
+from stores.embeddings import EmbeddingStore
+from stores.errors import ModelError, OptionError, SpectraBridgeError, StoreError
+from stores.flags import Flag
+from stores.grid import Grid
+from stores.prepare import Preparation, prepare
+from stores.spectra import SpectraStore
+from stores.surveys import ReadOptions, get_survey
+
+LRS = Grid.parse("lrs")
+SCRIPT = Path(__file__).resolve().parents[1] / "embed" / "run.py"
+
+
+@pytest.fixture(scope="module")
+def spectra(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("stores") / "made.zarr").path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("models") / "small")
+
+
+@pytest.fixture(scope="module")
+def lrs_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "lrs"
+    torch.manual_seed(0)
+    SpectralTransformer(small_config(LRS, Preparation())).save_pretrained(folder)
+    return folder
+
+
+def options(spectra: Path, model: Path, out: Path, **changes: object) -> EmbedOptions:
+    base = EmbedOptions(inputs=(str(spectra),), model=str(model), out=out, dtype="float32", device="cpu")
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def direct(spectra: Path, model: Path) -> np.ndarray:
+    """Embeddings of a whole store by one plain call of the model."""
+    store = SpectraStore.open(spectra)
+    network = SpectralTransformer.from_pretrained(model).eval()
+    with torch.no_grad():
+        flux, ivar = (torch.from_numpy(store.read(name)) for name in ("flux", "ivar"))
+        return network(flux, ivar, store.grid.start).embedding.numpy()
+
+
+def test_a_spectra_store_is_embedded(spectra: Path, model: Path, tmp_path: Path) -> None:
+    assert embed(options(spectra, model, tmp_path / "e.zarr", batch_size=50)) == 0
+    source, store = SpectraStore.open(spectra), EmbeddingStore.open(tmp_path / "e.zarr")
+    np.testing.assert_allclose(store.read("embedding"), direct(spectra, model), rtol=1e-4, atol=1e-5)
+    for name in ("id", "ra", "dec", "snr", "flags"):
+        np.testing.assert_array_equal(store.read(name), source.read(name))
+    assert store.attributes["preprocessing"] == source.attributes["preprocessing"]
+    assert store.attributes["model"]["fingerprint"] == load_model(str(model)).fingerprint
+    assert {"version", "commit", "command", "created", "grid", "survey"} <= store.attributes.keys()
+    assert not [fault for _, faults in store.verify() for fault in faults]
+    # half precision is the same to its own accuracy
+    embed(options(spectra, model, tmp_path / "half.zarr", dtype="float16"))
+    half = EmbeddingStore.open(tmp_path / "half.zarr").read("embedding")
+    assert half.dtype == np.float16
+    np.testing.assert_allclose(half, store.read("embedding"), rtol=2e-3, atol=2e-3)
+
+
+def test_files_are_prepared_on_the_fly(lrs_model: Path, tmp_path: Path) -> None:
+    files = [write_lamost(tmp_path / f"{i}.fits", obsid=BIG_ID + i, seed=i) for i in range(5)]
+    truncate(write_lamost(tmp_path / "broken.fits"), 5000)
+    names = (*map(str, files), str(tmp_path / "broken.fits"), str(tmp_path / "absent.fits"))
+    status = embed(options(Path(), lrs_model, tmp_path / "e.zarr", inputs=names, survey="lamost"))
+    store = EmbeddingStore.open(tmp_path / "e.zarr")
+    assert status == 3
+    assert store.read("id")[:5].tolist() == [BIG_ID + i for i in range(5)]
+    failed = {Path(entry["file"]).name for entry in store.attributes["failed"]}
+    assert failed == {"broken.fits", "absent.fits"}
+    read = get_survey("lamost").read
+    batch = prepare([read(path, ReadOptions()) for path in files], LRS, Preparation())
+    expected = Embedder(load_model(str(lrs_model)), LRS.start, "cpu", 8)(batch.flux, batch.ivar)
+    np.testing.assert_allclose(store.read("embedding")[:5], expected, rtol=1e-3, atol=1e-4)
+    # and one file alone, as a search needs it
+    ids, vectors = embed_file(files[2], "lamost", store, str(lrs_model))
+    assert ids.tolist() == [BIG_ID + 2]
+    np.testing.assert_allclose(vectors[0], expected[2], rtol=1e-3, atol=1e-4)
+
+
+def test_nothing_usable_is_status_two(lrs_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.fits").write_text("not a spectrum")
+    with pytest.raises(SpectraBridgeError, match="none of 1 files can be used") as caught:
+        embed(options(tmp_path / "text.fits", lrs_model, tmp_path / "e.zarr", survey="lamost"))
+    assert caught.value.exit_status == 2
+    assert not (tmp_path / "e.zarr").exists()
+
+
+def test_interrupted_it_goes_on_without_doing_anything_twice(
+    spectra: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed(options(spectra, model, tmp_path / "whole.zarr"))
+    written: list[int] = []
+    write = EmbeddingStore.write_shard
+
+    def stop_at_third(self: EmbeddingStore, shard: int, *rest: object) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        write(self, shard, *rest)  # type: ignore[arg-type]
+        written.append(shard)
+
+    monkeypatch.setattr(EmbeddingStore, "write_shard", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        embed(options(spectra, model, tmp_path / "parts.zarr"))
+    with pytest.raises(StoreError, match=r"not finished \(2 of 5 shards\)"):
+        EmbeddingStore.open(tmp_path / "parts.zarr")
+    monkeypatch.setattr(
+        EmbeddingStore, "write_shard", lambda self, shard, *rest: (written.append(shard), write(self, shard, *rest))
+    )
+    embed(options(spectra, model, tmp_path / "parts.zarr"))
+    assert written == [0, 1, 2, 3, 4]
+    whole, parts = EmbeddingStore.open(tmp_path / "whole.zarr"), EmbeddingStore.open(tmp_path / "parts.zarr")
+    assert whole.fingerprint == parts.fingerprint
+    embed(options(spectra, model, tmp_path / "parts.zarr"))
+    assert len(written) == 5
+
+
+def test_another_job_is_refused(spectra: Path, model: Path, tmp_path: Path) -> None:
+    embed(options(spectra, model, tmp_path / "e.zarr"))
+    with pytest.raises(StoreError, match="belongs to another job"):
+        embed(options(spectra, save_model(tmp_path / "other", seed=5), tmp_path / "e.zarr"))
+    with pytest.raises(StoreError, match="its dtype is 'float32', not 'float16'"):
+        embed(options(spectra, model, tmp_path / "e.zarr", dtype="float16"))
+
+
+def test_spectra_prepared_otherwise_are_refused(spectra: Path, lrs_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="was prepared with continuum = 'none' but the model 'lrs' was trained on"):
+        embed(options(spectra, lrs_model, tmp_path / "e.zarr"))
+    with pytest.raises(OptionError, match="choose a grid with that step"):
+        embed(options(spectra, lrs_model, tmp_path / "e.zarr", inputs=("x.fits",), grid="3.6:3.7:0.0002"))
+
+
+def test_meaningless_embeddings_are_not_written(spectra: Path, tmp_path: Path) -> None:
+    network = make_model()
+    with torch.no_grad():
+        network.norm.weight.zero_()  # every spectrum becomes the same vector
+        network.norm.bias.fill_(1.0)
+    network.save_pretrained(tmp_path / "same")
+    with pytest.raises(StoreError, match="all embeddings are the same vector"):
+        embed(options(spectra, tmp_path / "same", tmp_path / "e.zarr"))
+    with torch.no_grad():
+        network.norm.bias.fill_(float("nan"))
+    network.save_pretrained(tmp_path / "nan")
+    with pytest.raises(StoreError, match="an embedding is not finite"):
+        embed(options(spectra, tmp_path / "nan", tmp_path / "e2.zarr"))
+    with pytest.raises(StoreError, match="not finished"):
+        EmbeddingStore.open(tmp_path / "e2.zarr")
+
+
+def test_a_grid_beside_the_spectra_is_refused(lrs_model: Path, tmp_path: Path) -> None:
+    files = [write_lamost(tmp_path / f"{i}.fits", obsid=i + 1, seed=i) for i in range(3)]
+    names = tuple(map(str, files))
+    with pytest.raises(StoreError, match="of the pixels of its spectra are masked"):
+        embed(options(Path(), lrs_model, tmp_path / "e.zarr", inputs=names, survey="lamost", grid="3.35:3.59:1e-4"))
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda path: path.mkdir(), "it has no config.json"),
+        (lambda path: (path.mkdir(), (path / "config.json").write_text("{")), "has no model.safetensors"),
+        (
+            lambda path: (
+                save_model(path),
+                (path / "model.safetensors").unlink(),
+                torch.save({"a": torch.ones(1)}, path / "pytorch_model.bin"),
+            ),
+            "as a pickle .pytorch_model.bin., which could run any code",
+        ),
+        (lambda path: torch.save({"a": torch.ones(1)}, path), "name the folder|is a pickle"),
+        (lambda path: (save_model(path), (path / "config.json").write_text("{")), "is not valid JSON"),
+        (
+            lambda path: (save_model(path), (path / "config.json").write_text(json.dumps({"model_type": "bert"}))),
+            "is a model of type 'bert'",
+        ),
+        (lambda path: truncate(save_model(path) / "model.safetensors", 1000), "cannot be loaded"),
+        (
+            lambda path: (
+                save_model(path),
+                (path / "config.json").write_text(
+                    (path / "config.json").read_text().replace('"layers": 2', '"layers": 3')
+                ),
+            ),
+            "do not fit its config.json",
+        ),
+        (
+            lambda path: (
+                save_model(path),
+                (path / "config.json").write_text(
+                    (path / "config.json").read_text().replace('"width": 32', '"width": 64')
+                ),
+            ),
+            "cannot be loaded|do not fit",
+        ),
+    ],
+    ids=["empty", "no weights", "pickle in folder", "pickle", "json", "type", "truncated", "layers", "width"],
+)
+def test_what_is_no_model_is_refused(make, sentence: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    name = tmp_path / ("model.ckpt" if "name the folder" in sentence else "model")
+    make(name)
+    with pytest.raises(ModelError, match=sentence) as caught:
+        load_model(str(name))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_model_names_the_built_in_ones() -> None:
+    with pytest.raises(ModelError, match=DEFAULT):
+        load_model("no-such-model")
+
+
+def test_the_hub_is_asked_and_its_absence_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    folder = save_model(tmp_path / "snapshot")
+    asked: list[str] = []
+
+    def download(name: str, **_: object) -> str:
+        asked.append(name)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert load_model("someone/model").width == 32
+    assert asked == ["someone/model"]
+
+    def fail(name: str, **_: object) -> str:
+        raise OSError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(ModelError, match="could not be fetched from the hub"):
+        load_model("someone/model")
+
+
+def test_built_in_model_on_the_built_in_sample(tmp_path: Path) -> None:
+    assert DEFAULT in built_in_models()
+    assert embed(EmbedOptions(survey="desi", out=tmp_path / "e.zarr", limit=64, device="cpu")) == 0
+    store = EmbeddingStore.open(tmp_path / "e.zarr")
+    assert len(store) == 64
+    assert store.attributes["survey"] == "table"
+    assert store.model == DEFAULT
+    assert not (store.read("flags") & np.uint32(Flag.NO_VALID_PIXELS)).any()
+
+
+def start(*arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launcher, str(SCRIPT), *arguments]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_finishes_the_same(model: Path, tmp_path: Path) -> None:
+    spectra = make_store(tmp_path / "many.zarr", n=2000).path  # 32 shards
+    arguments = (str(spectra), "--model", str(model), "--batch-size", "1")
+    assert start(*arguments, "--out", str(tmp_path / "whole.zarr")).wait(120) == 0
+    whole = EmbeddingStore.open(tmp_path / "whole.zarr")
+    out = tmp_path / "killed.zarr"
+    kills = 0
+    for delay in (0.0, 0.05, 0.4, 0.15, 0.3, 0.02, 0.25, 0.1):
+        process = start(*arguments, "--out", str(out))
+        while not out.exists() and process.poll() is None:
+            time.sleep(0.01)
+        before = len(list((out / "shards").glob("0*/zarr.json")))
+        while len(list((out / "shards").glob("0*/zarr.json"))) <= before and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(delay)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait(60)
+        if process.returncode == 0:
+            break
+    assert kills >= 3
+    finished = {path.parent.name: path.stat().st_mtime_ns for path in out.glob("shards/0*/zarr.json")}
+    process = start(*arguments, "--out", str(out))
+    _, message = process.communicate(timeout=120)
+    assert process.returncode == 0, message
+    store = EmbeddingStore.open(out)
+    assert store.fingerprint == whole.fingerprint
+    np.testing.assert_array_equal(store.read("id"), whole.read("id"))
+    for name, written in finished.items():
+        assert (out / "shards" / name / "zarr.json").stat().st_mtime_ns == written
+    assert not [fault for _, faults in store.verify() for fault in faults]
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_same_store(spectra: Path, model: Path, tmp_path: Path) -> None:
+    embed(options(spectra, model, tmp_path / "one.zarr"))
+    arguments = (str(spectra), "--model", str(model), "--store-dtype", "float32", "--out", str(tmp_path / "two.zarr"))
+    process = start(*arguments, launcher=("-m", "torch.distributed.run", "--nproc_per_node", "2"))
+    _, message = process.communicate(timeout=200)
+    assert process.returncode == 0, message
+    one, two = EmbeddingStore.open(tmp_path / "one.zarr"), EmbeddingStore.open(tmp_path / "two.zarr")
+    np.testing.assert_array_equal(one.read("id"), two.read("id"))
+    np.testing.assert_allclose(one.read("embedding"), two.read("embedding"), rtol=1e-4, atol=1e-5)
+    assert not [fault for _, faults in two.verify() for fault in faults]
+
+
+MEASURED = """
+import resource, sys
+sys.argv[1:] = {!r}
+from embed.run import main
+try:
+    main()
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_spectra(model: Path, tmp_path: Path) -> None:
+    peak = {}
+    for n in (500, 8000):
+        spectra = make_store(tmp_path / f"{n}.zarr", n=n).path
+        arguments = [str(spectra), "--model", str(model), "--out", str(tmp_path / f"e{n}.zarr"), "--device", "cpu"]
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURED.format(arguments)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        peak[n] = int(done.stdout.split()[-1])
+    assert peak[8000] < 1.1 * peak[500], peak
+
+
+def test_batch_size_does_not_matter(model: Path) -> None:
+    batch = make_spectra(30)
+    loaded = load_model(str(model))
+    one, many = (Embedder(loaded, GRID.start, "cpu", size)(batch.flux, batch.ivar) for size in (1, 30))
+    np.testing.assert_allclose(one, many, rtol=1e-4, atol=1e-5)
+
+
+def test_accelerate_is_not_left_behind(tmp_path: Path) -> None:
+    """A second call in one process works on its own device choice."""
+    spectra, model = make_store(tmp_path / "s.zarr", n=20).path, save_model(tmp_path / "m")
+    for name in ("a", "b"):
+        assert embed(options(spectra, model, tmp_path / f"{name}.zarr")) == 0
+    shutil.rmtree(tmp_path / "a.zarr")
