@@ -208,6 +208,8 @@ def _labelled(stores: list[SpectraStore], options: ProbeOptions) -> Labelled:
     if sum(map(len, label)) < 10 * options.folds:
         raise InputError(f"only {sum(map(len, label))} spectra of the stores have a label; check the ids.")
     star = same_stars(np.concatenate(ra), np.concatenate(dec))
+    if star.max() + 1 < 2 * options.folds:
+        raise InputError(f"the labelled spectra are of {star.max() + 1} stars, too few for {options.folds} folds.")
     start = stores[0].grid.start
     return Labelled(np.concatenate(flux), np.concatenate(ivar), np.concatenate(label), star, start)
 

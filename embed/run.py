@@ -37,6 +37,7 @@ from stores.progress import progress
 from stores.spectra import SpectraStore, spectra_details, spectra_values
 from stores.store import Array, shard_rows_for
 from stores.surveys import ReadOptions
+from stores.velocities import Velocities
 
 if TYPE_CHECKING:
     import torch
@@ -298,7 +299,12 @@ def _device(wanted: str, state: Any) -> str:
 
 
 def embed_file(
-    path: Path, survey: str, store: EmbeddingStore, model: str | None = None, options: ReadOptions = ReadOptions()
+    path: Path,
+    survey: str,
+    store: EmbeddingStore,
+    model: str | None = None,
+    options: ReadOptions = ReadOptions(),
+    velocities: Velocities | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """ids (n,) and embeddings (n, d) of the spectra of one file, made exactly as those of a store were."""
     attributes = store.attributes
@@ -308,7 +314,7 @@ def embed_file(
             f"'{store.path}' was made with other weights than those of '{loaded.name}'; name its model with --model."
         )
     grid = Grid(**attributes["grid"])
-    plan = make_plan(survey, [path], grid, loaded.preparation, options=options)
+    plan = make_plan(survey, [path], grid, loaded.preparation, options=options, velocities=velocities)
     batch, record = plan.make(slice(0, len(plan)))
     if record["failed"]:
         raise InputError(record["failed"][0]["reason"])

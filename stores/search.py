@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from stores.embeddings import EmbeddingStore
     from stores.index import Index
     from stores.surveys import ReadOptions
+    from stores.velocities import Velocities
 
 EMBEDDERS = "spectrabridge.embedders"
 
@@ -48,6 +49,8 @@ class SearchOptions:
     """Medium of that file's wavelengths, where it does not say."""
     at_rest: bool = False
     """That file's spectra are in the rest frame already."""
+    rv: Path | None = None
+    """Catalogue of radial velocities for that file's spectra, joined by id."""
     model: str | None = None
     """Where the model that made the store lies, if not where it lay then."""
     k: Annotated[int, tyro.conf.arg(aliases=("-k",))] = 10
@@ -62,7 +65,13 @@ class Embedder(Protocol):
     """Embeds every spectrum of a file as a store was made: ids (n,) int64, embeddings (n, d) float32."""
 
     def __call__(
-        self, path: Path, survey: str, store: EmbeddingStore, model: str | None, options: ReadOptions
+        self,
+        path: Path,
+        survey: str,
+        store: EmbeddingStore,
+        model: str | None,
+        options: ReadOptions,
+        velocities: Velocities | None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
 
 
@@ -147,15 +156,17 @@ def _embedded(store: EmbeddingStore, options: SearchOptions) -> tuple[NDArray[np
     """Ids (n,) and vectors (n, d) of the spectra in the file, and the exit status: some may be empty."""
     from stores.index import to_unit
     from stores.surveys import ReadOptions
+    from stores.velocities import Velocities
 
     assert options.spectrum is not None
     if not options.spectrum.is_file():
         raise InputError(f"'{options.spectrum}' does not exist or is no file; check the path.")
     survey = options.survey or str(store.attributes["survey"])
     read = ReadOptions(medium=options.medium, at_rest=options.at_rest)
-    if store.attributes["job"].get("velocities") is not None:
-        say("the store's spectra were shifted by a catalogue's velocities; those of the file are by its own.")
-    ids, vectors = find_embedder()(options.spectrum, survey, store, options.model, read)
+    velocities = None if options.rv is None else Velocities.read(options.rv)
+    if velocities is None and store.attributes["job"].get("velocities") is not None:
+        say("note: the store's velocities came from a catalogue; give it with --rv for this file too.")
+    ids, vectors = find_embedder()(options.spectrum, survey, store, options.model, read, velocities)
     _, usable = to_unit(vectors)
     if not usable.any():
         raise InputError(f"'{options.spectrum}' has no spectrum with valid pixels on the grid of the store.")

@@ -28,8 +28,9 @@ def make_spectra(n: int, seed: int = 0, first_id: int = 1) -> SpectrumBatch:
     ivar = np.full_like(flux, 2500.0)
     ivar[random.random(flux.shape) < 0.02] = 0
     ids = np.arange(first_id, first_id + n, dtype=np.int64)
-    zeros = np.zeros(n)
-    return prepare([SpectrumBatch([Arm(GRID.wavelength, flux, ivar)], ids, zeros, zeros, zeros)], GRID, PREPARATION)
+    ra, dec = 0.01 * np.arange(n), np.full(n, 40.0)
+    batch = SpectrumBatch([Arm(GRID.wavelength, flux, ivar)], ids, ra, dec, np.zeros(n))
+    return prepare([batch], GRID, PREPARATION)
 
 
 def make_store(path: Path, n: int = 300, seed: int = 0) -> SpectraStore:

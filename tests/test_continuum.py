@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -10,11 +12,14 @@ from stores import Arm, Flag, Grid, Preparation, SpectrumBatch, prepare
 from stores.prepare.continuum import smooth_continuum
 from stores.prepare.specclip import specclip_continuum
 
-Float = NDArray[np.float64]
+Float = NDArray[Any]
 
 LRS = Grid.parse("lrs")
 OPTICAL = Grid.parse("optical")
-PIXELS = {"desi": 3600.0 + 0.8 * np.arange(3600), "lamost": 10.0 ** (3.5682 + 1e-4 * np.arange(2300))}
+PIXELS: dict[str, Float] = {
+    "desi": 3600.0 + 0.8 * np.arange(3600),
+    "lamost": 10.0 ** (3.5682 + 1e-4 * np.arange(2300)),
+}
 SHAPES = ("flat", "slope", "blue noise")
 WIDTH = 4000 / LRS.kms
 
@@ -61,6 +66,14 @@ def test_the_level_does_not_move_with_the_noise(pixels: str, shape: str, snr: fl
         expected = 3 * 1.25 / snr / np.sqrt(len(part) * 60)
         allowed = 0.005 + expected * (3 if shape == "blue noise" else 1)
         assert np.median(batch.flux[:, part]) == pytest.approx(1.0, abs=allowed)
+
+
+def test_noise_is_not_taken_for_spikes() -> None:
+    # at S/N 1 every pixel still counts: the continuum scatters as the mean of all pixels in the kernel
+    _, flux, ivar = noisy("lamost", "flat", 1, n=300)
+    middle = smooth_continuum(flux, ivar, WIDTH)[:, 600:1800:200]
+    expected = 40 / np.sqrt(2 * np.sqrt(np.pi) * WIDTH)
+    assert np.std(middle) == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize("snr", [5, 200])
@@ -161,6 +174,20 @@ def test_a_continuum_that_is_not_positive_is_masked_and_flagged() -> None:
     assert np.all(batch.ivar[1, LRS.wavelength > 5300] == 0)
     assert np.all(batch.flux[1, batch.ivar[1] == 0] == 1)
     assert np.all(batch.ivar[1, LRS.wavelength < 4500] > 0)
+
+
+@pytest.mark.parametrize("covered", [True, False])
+def test_what_is_too_faint_does_not_depend_on_the_coverage(covered: bool) -> None:
+    # 1e-4 of the typical flux between 4300 and 4600 A, with or without data beyond
+    wavelength = PIXELS["lamost"]
+    flux = np.full((1, len(wavelength)), 10.0)
+    flux[0, (wavelength > 4300) & (wavelength < 4600)] = 1e-3
+    ivar = np.full_like(flux, 1e12)
+    if not covered:
+        ivar[0, wavelength > 4600] = 0
+    batch = ready(wavelength, flux, ivar, continuum_width=1500)
+    assert batch.flags[0] & Flag.BAD_CONTINUUM
+    assert not batch.ivar[0, (LRS.wavelength > 4430) & (LRS.wavelength < 4470)].any()
 
 
 def test_smooth_continuum_of_nothing_is_nothing() -> None:

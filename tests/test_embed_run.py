@@ -175,7 +175,7 @@ def test_a_grid_beside_the_spectra_is_refused(lrs_model: Path, tmp_path: Path) -
     files = [write_lamost(tmp_path / f"{i}.fits", obsid=i + 1, seed=i) for i in range(3)]
     names = tuple(map(str, files))
     with pytest.raises(StoreError, match="of the pixels of its spectra are masked"):
-        embed(options(Path(), lrs_model, tmp_path / "e.zarr", inputs=names, survey="lamost", grid="3.35:3.59:1e-4"))
+        embed(options(Path(), lrs_model, tmp_path / "e.zarr", inputs=names, survey="lamost", grid="3.4:3.612:1e-4"))
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,19 @@ def test_an_unknown_grid_names_the_known_ones(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["3.7:3.6:1e-4", "1.9:3.7:1e-4", "3.6:6.1:1e-4", "3.6:3.7:0", "3.6:3.7:-1e-4", "3.6:3.7:0.01"]
-    + ["3.6:3.7:1e-7", "nan:3.7:1e-4", "3.6:nan:1e-4", "3.6:3.7:nan", "3.6:inf:1e-4"],
+    [
+        "3.7:3.6:1e-4",
+        "1.9:3.7:1e-4",
+        "3.6:6.1:1e-4",
+        "3.6:3.7:0",
+        "3.6:3.7:-1e-4",
+        "3.6:3.7:0.01",
+        "3.6:3.7:1e-7",
+        "nan:3.7:1e-4",
+        "3.6:nan:1e-4",
+        "3.6:3.7:nan",
+        "3.6:inf:1e-4",
+    ],
 )
 def test_numbers_that_make_no_grid_are_one_sentence(text: str) -> None:
     with pytest.raises(OptionError, match=rf"^grid '{text}' must rise from START to STOP.*at least 20 steps\.$"):

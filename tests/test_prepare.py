@@ -16,11 +16,15 @@ from stores.prepare.resolution import line_width
 from stores.spectra import spectra_values
 from stores.spectrum import as_id
 
-Float = NDArray[np.float64]
+Float = NDArray[Any]
 
 GRID = Grid(3.65, 300)  # 4467-4785 A
-WAVELENGTH = 4300.0 + 0.8 * np.arange(900)
-ARMS = {"B": 4300.0 + 0.8 * np.arange(400), "R": 4560.0 + 0.8 * np.arange(300), "Z": 4790.0 + 0.8 * np.arange(100)}
+WAVELENGTH: Float = 4300.0 + 0.8 * np.arange(900)
+ARMS: dict[str, Float] = {
+    "B": 4300.0 + 0.8 * np.arange(400),
+    "R": 4560.0 + 0.8 * np.arange(300),
+    "Z": 4790.0 + 0.8 * np.arange(100),
+}
 PREPARATIONS = {
     "default": Preparation(),
     "observed": Preparation(frame="observed"),
@@ -51,7 +55,7 @@ def three_arms(n: int = 1, seed: int = 0, rv: Any = 0.0) -> SpectrumBatch:
         ivar[random.random(shape) < 0.03] = 0
         sigma = line_width(wavelength, 1) / random.uniform(2500, 5000, (n, 1))
         arms.append(Arm(wavelength, flux, ivar, sigma))
-    return SpectrumBatch(arms, 100 + np.arange(n), np.arange(n), np.zeros(n), rv)
+    return SpectrumBatch(arms, 100 + np.arange(n), np.arange(float(n)), np.zeros(n), rv)
 
 
 # -- frames and arms -----------------------------------------------------------------------------------------

@@ -17,11 +17,19 @@ from safetensors.numpy import load_file
 
 import embed
 from embed.batches import Batches, is_validation, open_stores
+from embed.config import SIZES
 from embed.pretrain import PretrainOptions, pretrain
 from stores.errors import InputError, OptionError, StoreError
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "embed" / "pretrain.py"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`tiny` made tinier still."""
+    size = {"width": 32, "layers": 2, "heads": 2, "decoder_width": 32, "decoder_layers": 1}
+    monkeypatch.setitem(SIZES, "tiny", size)
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from stores.grid import Grid, pixel_edges
 from stores.prepare.resample import MIN_COVERAGE, ROWS_AT_ONCE, resample
 
-Float = NDArray[np.float64]
+Float = NDArray[Any]
 
-INPUTS = {
+INPUTS: dict[str, Float] = {
     "desi": 4300.0 + 0.8 * np.arange(500),
     "lamost": 10.0 ** (3.635 + 1e-4 * np.arange(350)),
     "coarse": 4300.0 + 7.0 * np.arange(60),
     "uneven": 4300.0 + np.cumsum(np.random.default_rng(5).uniform(0.3, 3.0, 240)),
 }
-TARGETS = {
+TARGETS: dict[str, Float] = {
     "finer": np.linspace(4350.0, 4640.0, 1200),
     "coarser": np.linspace(4350.0, 4640.0, 25),
     "log": Grid(3.639, 260).wavelength,
@@ -192,7 +192,7 @@ def test_rows_do_not_depend_on_their_neighbours() -> None:
 
 @pytest.mark.parametrize("z", [0.0, 2e-3])
 def test_outside_of_the_coverage_is_masked(z: float) -> None:
-    wavelength = 4500.0 + 0.8 * np.arange(100)
+    wavelength: Float = 4500.0 + 0.8 * np.arange(100)
     flux, ivar = spectra(wavelength)
     target = np.linspace(4400.0, 4700.0, 601)
     new_flux, new_ivar = resample(wavelength, flux, ivar, target, np.full(len(flux), z))
@@ -220,7 +220,7 @@ def test_a_pixel_must_be_covered_by_half(start: float, kept: bool, redshift: Flo
 @pytest.mark.parametrize("redshift", [None, np.array([0.0, 1e-4, 1e-3])])
 @pytest.mark.parametrize("start", [100.0, 20_000.0])
 def test_without_overlap_everything_is_masked(start: float, redshift: Float | None) -> None:
-    wavelength = start + 0.8 * np.arange(50)
+    wavelength: Float = start + 0.8 * np.arange(50)
     flux, ivar = spectra(wavelength)
     for result in resample(wavelength, flux, ivar, TARGETS["log"], redshift):
         assert result.shape == (3, len(TARGETS["log"]))
@@ -229,7 +229,7 @@ def test_without_overlap_everything_is_masked(start: float, redshift: Float | No
 
 @pytest.mark.parametrize("z", [0.0, 1e-4])
 def test_one_wide_pixel_is_the_mean_of_many(z: float) -> None:
-    wavelength = 4000.0 + 0.5 * np.arange(4000)
+    wavelength: Float = 4000.0 + 0.5 * np.arange(4000)
     flux, ivar = spectra(wavelength)
     ivar[:, 1000:1500] = 0
     target = np.array([4500.0, 5500.0])  # pixels of 1000 A

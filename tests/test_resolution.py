@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,12 +11,14 @@ from numpy.typing import NDArray
 from stores import Arm, Flag, Grid, Preparation, SpectrumBatch, prepare
 from stores.prepare.resolution import degrade, line_width
 
-Float = NDArray[np.float64]
+Float = NDArray[Any]
 
 CENTRE = 5000.0
-WAVELENGTHS = {
+WAVELENGTHS: dict[str, Float] = {
     "linear": 4900.0 + 0.2 * np.arange(1001),
     "log": 10.0 ** (np.log10(4900.0) + 2e-5 * np.arange(880)),
+    # fine pixels left of the line, coarse ones right of it
+    "uneven": 4900.0 + np.cumsum(np.repeat([0.1, 0.3], [1000, 300])),
 }
 DEPTH = 0.6
 
@@ -129,7 +133,7 @@ def test_nothing_happens_at_equal_resolution() -> None:
 
 
 def test_variances_are_those_of_many_noisy_copies() -> None:
-    wavelength = 4950.0 + 0.5 * np.arange(200)
+    wavelength: Float = 4950.0 + 0.5 * np.arange(200)
     ivar = np.broadcast_to(np.random.default_rng(0).uniform(0.3, 3.0, 200), (3000, 200)).copy()
     ivar[:, 100:103] = 0
     noise = np.random.default_rng(1).normal(size=ivar.shape) / np.sqrt(np.where(ivar > 0, ivar, 1.0))

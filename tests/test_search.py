@@ -296,9 +296,10 @@ def test_every_spectrum_of_a_file_is_searched(
         json=True,
     )
     assert search(options) == 3  # one of them has no valid pixel
-    ((path, survey, given, model, read),) = calls
+    ((path, survey, given, model, read, velocities),) = calls
     assert (path, survey, given.path, model) == (file, "lamost", store.path, "m")
     assert read == ReadOptions(medium="air", at_rest=True)
+    assert velocities is None
     said = capsys.readouterr()
     assert "spectrum 13 of " in said.err
     results = json.loads(said.out)

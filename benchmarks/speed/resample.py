@@ -42,7 +42,7 @@ def measure(repeats: int) -> list[Row]:
     ]
 
 
-def desi_like() -> tuple[NDArray[np.float64], ...]:
+def desi_like() -> tuple[NDArray[Any], ...]:
     """Wavelengths (7781,) of DESI's coadded arms in steps of 0.8 A, flux and ivar (N, 7781), rv (N,)."""
     random = np.random.default_rng(0)
     wavelength = 3600.0 + 0.8 * np.arange(7781)
@@ -53,10 +53,10 @@ def desi_like() -> tuple[NDArray[np.float64], ...]:
 
 
 def specutils_resampler(
-    wavelength: NDArray[np.float64],
-    flux: NDArray[np.float64],
-    ivar: NDArray[np.float64],
-    target: NDArray[np.float64],
+    wavelength: NDArray[Any],
+    flux: NDArray[Any],
+    ivar: NDArray[Any],
+    target: NDArray[Any],
 ) -> Any:
     """A call that resamples the one spectrum with specutils, which knows no mask: its ivar is all positive."""
     from astropy import units

@@ -1,0 +1,120 @@
+"""What the README and the docs say is so: commands exist, options exist, tables are those of the code."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from stores.flags import REASONS, Flag
+from stores.grid import GRIDS
+from stores.prepare import Preparation
+from stores.surveys import load_surveys
+
+ROOT = Path(__file__).resolve().parents[1]
+CARDS = sorted((ROOT / "embed/models").glob("*/README.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *CARDS]
+TEXT = {str(page.relative_to(ROOT)).removeprefix("docs/"): page.read_text() for page in PAGES}
+SCRIPTS = {point.name: point.module for point in entry_points(group="console_scripts")}
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every command line in a code block of the docs, with its page."""
+    found = []
+    for page, text in TEXT.items():
+        for block in re.findall(r"```(?:\w*)\n(.*?)```", text, flags=re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                line = line.split("#")[0].strip()
+                if re.match(r"(stores|embed)-\w+ |accelerate launch|python -m (stores|embed|benchmarks)", line):
+                    found.append((page, line))
+    return found
+
+
+@cache
+def help_of(module: str) -> str:
+    program = f"import sys; sys.argv[1:] = ['--help']\nfrom {module} import main\nmain()"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_commands_and_options_exist(page: str, line: str) -> None:
+    words = line.split()
+    if words[0] == "accelerate":
+        script = next(word for word in words if word.endswith(".py"))
+        assert (ROOT / script).is_file()
+        module, words = script.removesuffix(".py").replace("/", "."), words[words.index(script) :]
+    elif words[0] == "python":
+        module = words[2]
+        if module.startswith("benchmarks"):
+            return
+    else:
+        assert words[0] in SCRIPTS, f"{page}: {words[0]} is no command"
+        module = SCRIPTS[words[0]]
+    text = help_of(module)
+    for word in words:
+        if word.startswith("-"):
+            assert re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text), f"{page}: {line}: no option {word}"
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(commands()) >= 10
+
+
+def test_flags_are_documented() -> None:
+    for flag in Flag:
+        assert f"| {flag.bit_length() - 1} | {flag.name} | {REASONS[flag]} |" in TEXT["stores.md"]
+    assert set(REASONS) == set(Flag)
+
+
+def test_surveys_grids_and_options_are_documented() -> None:
+    for name in load_surveys():
+        assert f"| `{name}` |" in TEXT["README.md"]
+    for name in GRIDS:
+        assert f"`{name}`" in TEXT["preparation.md"]
+    assert f"σ = {Preparation().continuum_width:.0f} km/s" in TEXT["preparation.md"]
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_readers_example_works(tmp_path: Path) -> None:
+    """The reader of docs/adding-a-survey.md, run on a file made for it."""
+    import numpy as np
+    from astropy.io import fits
+
+    from stores.surveys import SURVEYS, ReadOptions
+
+    code = re.search(r"```python\n(.*?)```", TEXT["adding-a-survey.md"], flags=re.DOTALL)
+    assert code is not None
+    before = dict(SURVEYS)
+    try:
+        exec(compile(code.group(1), "adding-a-survey.md", "exec"), {})
+        targets = fits.BinTableHDU.from_columns(
+            [
+                fits.Column("ID", "K", array=[2**62 + 1, 5]),
+                *(fits.Column(name, "D", array=[1.0, 2.0]) for name in ("RA", "DEC", "RV")),
+            ],
+            name="TARGETS",
+        )
+        images = {"WAVELENGTH": 4000.0 + np.arange(50), "FLUX": np.ones((2, 50)), "IVAR": np.ones((2, 50))}
+        images["FLUX"][1, 3] = np.nan
+        path = tmp_path / "mine.fits"
+        hdus = [fits.PrimaryHDU(), targets, *(fits.ImageHDU(data, name=name) for name, data in images.items())]
+        fits.HDUList(hdus).writeto(path)
+        mine = SURVEYS["mysurvey"]
+        batch = mine.read(path, ReadOptions())
+        assert batch.id.tolist() == mine.ids(path).tolist() == [2**62 + 1, 5]
+        assert batch.ivar[1, 3] == 0
+        assert batch.rv.tolist() == [1.0, 2.0]
+    finally:
+        SURVEYS.clear()
+        SURVEYS.update(before)

@@ -1,0 +1,106 @@
+"""The probe: an honest ridge, folds by star, and the right comparison."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from models_made import make_store, save_model
+
+from embed.probe import ProbeOptions, _folds, cross_validate, probe, ridge, same_stars, scores
+from stores.errors import InputError
+from stores.spectra import SpectraStore
+
+
+def test_ridge_finds_a_linear_law() -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(300, 20))
+    weights = random.normal(size=20)
+    y = 3 + x @ weights + 0.01 * random.normal(size=300)
+    np.testing.assert_allclose(ridge(x[:200], y[:200], x[200:]), y[200:], atol=0.05)
+    # pure noise is not fitted: the penalty is chosen by leave-one-out error
+    noise = random.normal(size=200)
+    assert np.std(ridge(random.normal(size=(200, 150)), noise, x[:100] @ random.normal(size=(20, 150)))) < 0.6
+
+
+def test_constant_features_do_no_harm() -> None:
+    x = np.concatenate([np.ones((50, 3)), np.arange(50.0)[:, None]], axis=1)
+    np.testing.assert_allclose(ridge(x, np.arange(50.0), x), np.arange(50.0), atol=0.1)
+
+
+def test_scores_are_those_of_their_definition() -> None:
+    label = np.linspace(-2, 0, 1001)
+    residual = np.random.default_rng(1).normal(0.05, 0.1, 1001)
+    residual[:5] = 9.0
+    score = scores(label, label + residual)
+    assert score["sigma"] == pytest.approx(0.1, rel=0.08)
+    assert score["median"] == pytest.approx(np.median(residual))
+    assert score["r2"] == pytest.approx(1 - np.sum(residual**2) / np.sum((label - label.mean()) ** 2))
+
+
+def test_spectra_of_a_star_share_its_fold() -> None:
+    random = np.random.default_rng(2)
+    ra, dec = random.uniform(0, 360, 200), np.degrees(np.arcsin(random.uniform(-1, 1, 200)))
+    ra, dec = np.tile(ra, 2), np.concatenate([dec, dec + 1.0 / 3600])
+    ra, dec = np.append(ra, [np.nan, np.nan]), np.append(dec, [np.nan, np.nan])
+    star = same_stars(ra, dec)
+    np.testing.assert_array_equal(star[:200], star[200:400])
+    assert len(np.unique(star)) == 202
+    fold = _folds(star, 5, seed=0)
+    np.testing.assert_array_equal(fold[:200], fold[200:400])
+    assert np.bincount(fold).min() > 60
+
+
+def test_each_prediction_comes_from_the_other_folds() -> None:
+    fold = np.arange(100) % 5
+    label = np.random.default_rng(3).normal(size=100)
+    seen = []
+
+    def features(training: np.ndarray) -> np.ndarray:
+        seen.append(training)
+        return np.ones((100, 1))
+
+    predicted = cross_validate(features, label, fold)
+    for number, training in enumerate(seen):
+        assert not training[fold == number].any()
+        assert training[fold != number].all()
+        np.testing.assert_allclose(predicted[fold == number], label[fold != number].mean())
+
+
+def test_the_command_reads_depth_from_spectra(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = make_store(tmp_path / "s.zarr", n=200)
+    spectra = SpectraStore.open(store.path)
+    depth = 1 - spectra.read("flux")[:, 95:105].mean(axis=1)
+    order = np.random.default_rng(0).permutation(200)  # joined by id, not by position
+    table = Table({"ID": spectra.read("id")[order], "depth": depth[order], "teff": np.full(200, 5000.0)})
+    table["teff"][:20] = 9000.0
+    table.write(tmp_path / "labels.csv")
+    model = save_model(tmp_path / "model")
+    options = ProbeOptions(
+        stores=(str(store.path),),
+        labels=(tmp_path / "labels.csv",),
+        target="depth",
+        models=(str(model), "untrained", "pca3"),
+        json=True,
+    )
+    assert probe(options) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["spectra"] == 180
+    scored = {row["model"]: row["r2"] for row in result["rows"]}
+    assert scored["pca3"] > 0.98
+    assert scored[str(model)] > 0.3
+    assert scored["untrained"] != scored[str(model)]
+
+
+def test_no_overlap_is_told(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "s.zarr", n=60)
+    Table({"id": np.arange(10_000, 10_100), "feh": np.zeros(100)}).write(tmp_path / "labels.csv")
+    options = ProbeOptions(stores=(str(store.path),), labels=(tmp_path / "labels.csv",), models=("pca3",))
+    with pytest.raises(InputError, match="only 0 spectra of the stores have a label"):
+        probe(options)
+    Table({"name": ["a"]}).write(tmp_path / "nothing.csv")
+    with pytest.raises(InputError, match="has no id column"):
+        probe(ProbeOptions(stores=(str(store.path),), labels=(tmp_path / "nothing.csv",), models=("pca3",)))

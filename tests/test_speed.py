@@ -1,0 +1,70 @@
+"""The speed benchmark runs, and says what was measured with what; no time is asserted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import benchmarks.speed.resample
+from benchmarks.speed import MEASUREMENTS, Row, get_measurement, median_seconds
+from benchmarks.speed.__main__ import SpeedOptions, as_records, speed, table
+from stores.errors import OptionError
+
+
+def test_every_measurement_is_registered_with_a_function() -> None:
+    for name in MEASUREMENTS:
+        assert callable(get_measurement(name))
+    with pytest.raises(OptionError, match="measurement 'sorting' is unknown; known ones are resample"):
+        get_measurement("sorting")
+
+
+def test_resampling_is_measured_against_specutils(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmarks.speed.resample, "N", 8)
+    speed(SpeedOptions(repeats=1, json=tmp_path / "speed.json"))
+    printed = capsys.readouterr().out
+    made = json.loads((tmp_path / "speed.json").read_text())
+    rows = {row["name"]: row for row in made["results"]["resample"]}
+    reference = "specutils FluxConservingResampler"
+    assert next(iter(rows)) == reference
+    assert len(rows) == 5
+    for name, row in rows.items():
+        assert row["seconds"] > 0
+        assert name in printed
+        if name != reference:
+            assert row["speed_up"] == pytest.approx(rows[reference]["seconds"] / row["seconds"])
+            assert f"{row['speed_up']:.1f}x" in printed
+    assert made["versions"]["numpy"]
+    assert made["versions"]["specutils"]
+    assert made["machine"]["cores"] >= 1
+    assert made["repeats"] == 1
+    assert {"commit", "command", "created", "version"} < set(made)
+
+
+def test_the_table_and_the_ratio() -> None:
+    rows = as_records([Row("slow", 2e-3), Row("fast", 1e-5, "slow")])
+    assert [row["speed_up"] for row in rows] == [None, pytest.approx(200.0)]
+    lines = table("things", rows).splitlines()
+    assert lines[1].split() == ["slow", "2000.0"]
+    assert lines[2].split() == ["fast", "10.0", "200.0x"]
+
+
+def test_actions_take_turns_after_a_first_call() -> None:
+    calls: list[str] = []
+    seconds = median_seconds(3, lambda: calls.append("a"), lambda: calls.append("b"))
+    assert "".join(calls) == "ab" + 3 * "ab"
+    assert len(seconds) == 2
+
+
+def test_a_mistake_in_the_call_is_one_sentence() -> None:
+    run = [sys.executable, "-m", "benchmarks.speed", "nothing"]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 2
+    assert done.stderr == (
+        "benchmarks.speed: measurement 'nothing' is unknown; known ones are " + ", ".join(MEASUREMENTS) + ".\n"
+    )
