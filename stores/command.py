@@ -16,6 +16,8 @@ from stores.errors import SpectraBridgeError
 Options = TypeVar("Options")
 
 PARTIAL = 3
+# faults of the machine or of a path, not of the package
+TOLD = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 
 def run_command(options_type: type[Options], action: Callable[[Options], int | None], prog: str) -> None:
@@ -34,7 +36,7 @@ def run_command(options_type: type[Options], action: Callable[[Options], int | N
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in TOLD:
             raise
         where = f" ('{error.filename}')" if error.filename else ""
         reason = error.strerror or "cannot write"

@@ -27,7 +27,7 @@ from stores.prepare import Preparation
 from stores.progress import progress
 from stores.spectra import SpectraStore, spectra_columns, spectra_details, spectra_values
 from stores.store import Store, shard_rows_for
-from stores.surveys import ReadOptions
+from stores.surveys import ReadOptions, get_survey
 
 Result = TypeVar("Result")
 
@@ -63,7 +63,7 @@ class InputOptions:
 
         return make_plan(
             self.survey,
-            list(expand_files(files)),
+            list(expand_files(files, get_survey(self.survey).files)),
             grid,
             preparation,
             options=ReadOptions(medium=self.medium, at_rest=self.at_rest),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +157,12 @@ def repeated_ids(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
     return repeated
 
 
-def expand_files(names: Iterable[str]) -> Iterator[Path]:
-    """Paths from the command line: files as they are, folders as the files in them, @LIST as the lines of a file."""
+def expand_files(names: Iterable[str], patterns: Sequence[str]) -> Iterator[Path]:
+    """Paths from the command line.
+
+    Files are taken as they are, of folders those files in them whose names fit one of `patterns`, and @LIST
+    stands for the lines of a file.
+    """
     for name in names:
         if name.startswith("@"):
             listing = Path(name[1:])
@@ -165,7 +170,10 @@ def expand_files(names: Iterable[str]) -> Iterator[Path]:
                 raise OptionError(f"'{listing}', named as a list of files, does not exist; check the path.")
             yield from (Path(line.strip()) for line in listing.read_text().splitlines() if line.strip())
         elif Path(name).is_dir():
-            yield from sorted(path for path in Path(name).rglob("*") if path.is_file())
+            inside = [path for path in Path(name).rglob("*") if any(fnmatch(path.name, one) for one in patterns)]
+            if not inside:
+                raise OptionError(f"folder '{name}' holds no file named {' or '.join(patterns)}; check the path.")
+            yield from sorted(inside)
         else:
             yield Path(name)
 

@@ -68,8 +68,7 @@ def test_the_level_does_not_move_with_the_noise(pixels: str, shape: str, snr: fl
         assert np.median(batch.flux[:, part]) == pytest.approx(1.0, abs=allowed)
 
 
-def test_noise_is_not_taken_for_spikes() -> None:
-    # at S/N 1 every pixel still counts: the continuum scatters as the mean of all pixels in the kernel
+def test_it_scatters_as_the_mean_of_the_pixels_in_its_kernel() -> None:
     _, flux, ivar = noisy("lamost", "flat", 1, n=300)
     middle = smooth_continuum(flux, ivar, WIDTH)[:, 600:1800:200]
     expected = 40 / np.sqrt(2 * np.sqrt(np.pi) * WIDTH)

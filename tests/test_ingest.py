@@ -24,7 +24,7 @@ from stores.errors import InputError, OptionError, SpectraBridgeError, StoreErro
 from stores.ingest import IngestOptions, in_processes, ingest
 from stores.plan import Plan, expand_files
 from stores.spectra import spectra_values
-from stores.surveys import ReadOptions, get_survey
+from stores.surveys import FITS_FILES, ReadOptions, get_survey
 
 GRID = "3.602:3.63:0.0002"  # 4000-4266 A in 141 pixels
 ROWS = 600  # of the big table: three shards of 256 rows
@@ -437,8 +437,11 @@ def test_folders_and_lists_stand_for_their_files(tmp_path: Path) -> None:
     files[1] = files[1].rename(deeper / files[1].name)
     listing = tmp_path / "list.txt"
     listing.write_text("\n".join(map(str, [files[3], "", files[0]])) + "\n\n")
-    assert list(expand_files([str(tmp_path / "lamost")])) == sorted(files)
-    assert list(expand_files([f"@{listing}", str(files[2])])) == [files[3], files[0], files[2]]
+    (deeper / "labels.csv").write_text("not a spectrum")
+    assert list(expand_files([str(tmp_path / "lamost")], FITS_FILES)) == sorted(files)
+    assert list(expand_files([f"@{listing}", str(files[2])], FITS_FILES)) == [files[3], files[0], files[2]]
+    with pytest.raises(OptionError, match=r"holds no file named coadd-\*\.fits or "):
+        list(expand_files([str(deeper)], get_survey("desi").files))
     by_list = made(tmp_path, f"@{listing}", survey="lamost", out=tmp_path / "list.zarr")
     np.testing.assert_array_equal(by_list.read("id"), [BIG_ID + 3, BIG_ID])
     by_folder = made(tmp_path, tmp_path / "lamost", survey="lamost")

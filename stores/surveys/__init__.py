@@ -20,6 +20,7 @@ from stores.errors import InputError, OptionError
 from stores.spectrum import SpectrumBatch
 
 ALL_ROWS = slice(None)
+FITS_FILES = ("*.fits", "*.fits.gz", "*.fit", "*.fit.gz")
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,15 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Survey:
-    """A reader and the cheap look at a file's ids, (n,) int64, that plans are made from."""
+    """A reader and the cheap look at a file's ids, (n,) int64, that plans are made from.
+
+    files: patterns of the names of its files, to find them in a folder
+    """
 
     name: str
     read: Reader
     ids: Callable[[Path], NDArray[np.int64]]
+    files: tuple[str, ...]
 
     @property
     def summary(self) -> str:
@@ -58,11 +63,16 @@ SURVEYS: dict[str, Survey] = {}
 BUILT_IN = ("desi", "lamost", "sdss", "fits1d", "table", "specutils_any")
 
 
-def survey(name: str, ids: Callable[[Path], NDArray[np.int64]]) -> Callable[[Reader], Reader]:
-    """Register a reader under `name`; `ids` returns the ids of a file's object rows without reading spectra."""
+def survey(
+    name: str, ids: Callable[[Path], NDArray[np.int64]], files: tuple[str, ...] = FITS_FILES
+) -> Callable[[Reader], Reader]:
+    """Register a reader under `name`.
+
+    ids: gives the ids of a file's object rows without reading spectra; files: patterns of its files' names
+    """
 
     def register(read: Reader) -> Reader:
-        SURVEYS[name] = Survey(name, read, ids)
+        SURVEYS[name] = Survey(name, read, ids, files)
         return read
 
     return register

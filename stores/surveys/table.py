@@ -26,7 +26,7 @@ from stores.errors import InputError
 from stores.flags import Flag
 from stores.grid import SPEED_OF_LIGHT
 from stores.spectrum import Arm, SpectrumBatch, as_id
-from stores.surveys import ALL_ROWS, ReadOptions, check_ids, survey
+from stores.surveys import ALL_ROWS, FITS_FILES, ReadOptions, check_ids, survey
 from stores.surveys.air import air_to_vacuum
 from stores.surveys.columns import Source, open_table
 from stores.surveys.fits1d import ivar_of
@@ -50,7 +50,7 @@ def ids(path: Path) -> NDArray[np.int64]:
         return check_ids(path, as_id(source.column(ID)))
 
 
-@survey("table", ids=ids)
+@survey("table", ids=ids, files=(*FITS_FILES, "*.ecsv", "*.parquet"))
 def read(path: Path, options: ReadOptions, rows: slice = ALL_ROWS) -> SpectrumBatch:
     """A FITS, ECSV or Parquet table of one spectrum a row, with array columns flux and ivar (or error).
 
