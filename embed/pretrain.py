@@ -23,7 +23,6 @@ if __package__ in (None, ""):  # started as a script: import the packages beside
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -109,10 +108,11 @@ def pretrain(options: PretrainOptions) -> int:
 
     from embed.batches import Batches, open_stores
     from embed.checkpoint import Checkpoint
+    from embed.launch import join_processes, leave_processes
 
     logging.disable_progress_bar()
+    join_processes()
     accelerator = Accelerator()
-    _check_launch(accelerator)
     stores = open_stores(options.stores)
     sources = [store.fingerprint for store in stores]
     recipe = {**options.recipe, "stores": sources}
@@ -143,9 +143,7 @@ def pretrain(options: PretrainOptions) -> int:
     try:
         run.until(last)
     finally:
-        if accelerator.num_processes > 1:
-            accelerator.end_training()
-            _leave_group()
+        leave_processes()
     if accelerator.is_main_process:
         best = min((entry["validation"] for entry in state.history), default=math.nan)
         done = "done" if state.step == options.steps else f"stopped at step {state.step} of {options.steps}"
@@ -314,30 +312,6 @@ def _optimizer(model: SpectralTransformer, options: PretrainOptions) -> torch.op
 
 def _seed_of(seed: int, step: int, rank: int) -> int:
     return (seed * 1_000_003 + step + 1) * 4096 + rank
-
-
-def _check_launch(accelerator: Accelerator) -> None:
-    """Catch launches that do something else than they seem to."""
-    wanted = int(os.environ.get("WORLD_SIZE", "1"))
-    if wanted > accelerator.num_processes:
-        raise OptionError(
-            f"{wanted} processes were started but do not know of each other; on CPU set ACCELERATE_USE_CPU=true "
-            "before torchrun."
-        )
-    threads = os.environ.get("OMP_NUM_THREADS")
-    if accelerator.device.type == "cpu" and accelerator.num_processes == 1 and threads == "1":
-        cores = os.cpu_count() or 1
-        if cores > 1:
-            say(
-                f"note: running on one of {cores} cores; give accelerate launch --num_cpu_threads_per_process {cores}."
-            )
-
-
-def _leave_group() -> None:
-    import torch.distributed
-
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 def _plot(history: list[dict[str, float]], path: Path) -> None:

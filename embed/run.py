@@ -25,6 +25,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from embed.launch import join_processes, leave_processes
 from embed.load import DEFAULT, LoadedModel, load_model
 from stores.command import PARTIAL, run_command, say
 from stores.embeddings import EmbeddingStore, embedding_columns, embedding_faults
@@ -139,9 +140,7 @@ def _prepared(plan: Plan, rows: slice) -> tuple[dict[str, Array], dict[str, Any]
 
 def embed(options: EmbedOptions) -> int:
     """Write the embedding store; returns the exit status."""
-    from accelerate import PartialState
-
-    state = PartialState(cpu=options.device == "cpu")
+    state = join_processes(cpu=options.device == "cpu")
     if options.batch_size < 1:
         raise OptionError(f"--batch-size {options.batch_size} must be 1 or more.")
     model = load_model(options.model)
@@ -172,7 +171,7 @@ def embed(options: EmbedOptions) -> int:
     if state.is_main_process:
         finish(store, work.plan.failed if isinstance(work, FromFiles) else work.store.attributes["failed"])
         status = report(store)
-    state.destroy_process_group()
+    leave_processes()
     return status
 
 

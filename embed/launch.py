@@ -1,0 +1,43 @@
+"""Starting alone or as one of several processes, under accelerate launch or torchrun."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from stores.command import say
+from stores.errors import OptionError
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+
+def join_processes(*, cpu: bool = False) -> PartialState:
+    """This process among those that were launched together; says so where a launch is not what it seems.
+
+    cpu: stay on the CPU even where there is a GPU
+    """
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    # PartialState alone would not look at the launcher's variable
+    state = PartialState(cpu=cpu or parse_flag_from_env("ACCELERATE_USE_CPU"))
+    wanted = int(os.environ.get("WORLD_SIZE", "1"))
+    if wanted > state.num_processes:
+        raise OptionError(
+            f"{wanted} processes were started but do not know of each other; on CPU set ACCELERATE_USE_CPU=true "
+            "before torchrun."
+        )
+    cores = os.cpu_count() or 1
+    alone = state.num_processes == 1 and state.device.type == "cpu"
+    if alone and cores > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
+        say(f"note: running on one of {cores} cores; give accelerate launch --num_cpu_threads_per_process {cores}.")
+    return state
+
+
+def leave_processes() -> None:
+    """End the group of processes, if there is one."""
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
