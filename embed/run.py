@@ -35,7 +35,7 @@ from stores.grid import Grid
 from stores.ingest import InputOptions, finish, in_processes, report, unfinished
 from stores.plan import Plan, make_plan
 from stores.progress import progress
-from stores.spectra import SpectraStore, spectra_details, spectra_values
+from stores.spectra import SpectraStore, spectra_details
 from stores.store import Array, shard_rows_for
 from stores.surveys import ReadOptions
 from stores.velocities import Velocities
@@ -133,9 +133,7 @@ class FromStore:
 
 
 def _prepared(plan: Plan, rows: slice) -> tuple[dict[str, Array], dict[str, Any]]:
-    batch, record = plan.make(rows)
-    values = spectra_values(batch)
-    return {**values, "flux": values["flux"].astype(np.float32), "ivar": values["ivar"].astype(np.float32)}, record
+    return plan.make(rows)
 
 
 def embed(options: EmbedOptions) -> int:
@@ -314,10 +312,10 @@ def embed_file(
         )
     grid = Grid(**attributes["grid"])
     plan = make_plan(survey, [path], grid, loaded.preparation, options=options, velocities=velocities)
-    batch, record = plan.make(slice(0, len(plan)))
+    values, record = plan.make(slice(0, len(plan)))
     if record["failed"]:
         raise InputError(record["failed"][0]["reason"])
-    return batch.id, Embedder(loaded, grid.start, "cpu", 256)(batch.flux, batch.ivar)
+    return values["id"], Embedder(loaded, grid.start, "cpu", 256)(values["flux"], values["ivar"])
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from stores.grid import Grid
 from stores.plan import Plan, expand_files, make_plan
 from stores.prepare import Preparation
 from stores.progress import progress
-from stores.spectra import SpectraStore, spectra_columns, spectra_details, spectra_values
+from stores.spectra import SpectraStore, spectra_columns, spectra_details
 from stores.store import Store, shard_rows_for
 from stores.surveys import ReadOptions, get_survey
 
@@ -115,8 +115,7 @@ def ingest(options: IngestOptions) -> int:
 
 def _ingest_shard(path: str, shard: int, plan: Plan) -> None:
     store = SpectraStore.open(path, unfinished=True)
-    batch, record = plan.make(store.rows(shard))
-    store.write_shard(shard, spectra_values(batch), record)
+    store.write_shard(shard, *plan.make(store.rows(shard)))
 
 
 def unfinished(store: Store) -> list[int]:
@@ -135,6 +134,7 @@ def finish(store: Store, failed: Iterable[dict[str, str]]) -> None:
         for entry in marker["sources"]:
             known = sources.setdefault(entry["file"], {**entry, "rows": 0})
             known["rows"] += entry["rows"]
+            known["sha256"] = known["sha256"] or entry["sha256"]
     store.finish(
         sources=list(sources.values()),
         failed=[{"file": file, "reason": reason} for file, reason in reasons.items()],

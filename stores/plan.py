@@ -21,9 +21,13 @@ from stores.grid import Grid
 from stores.prepare import Preparation, prepare
 from stores.progress import progress
 from stores.provenance import array_digest, file_checksum
+from stores.spectra import spectra_values
 from stores.spectrum import Arm, Float, SpectrumBatch
+from stores.store import Array
 from stores.surveys import ReadOptions, get_survey
 from stores.velocities import Velocities
+
+BLOCK_ROWS = 256  # prepared at once: what bounds the memory of a shard that is being made
 
 
 @dataclass(frozen=True)
@@ -78,13 +82,15 @@ class Plan:
         velocities = None if self.velocities is None else self.velocities.of(self.ids[rows])
         return replace(self, sources=parts, velocities=velocities, failed=())
 
-    def make(self, rows: slice) -> tuple[SpectrumBatch, dict[str, Any]]:
-        """Read and prepare rows, as one batch on the grid and the record of where they came from.
+    def make(self, rows: slice) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Read and prepare rows: the columns of a spectra store, and the record of where they came from.
 
         A file that fails gives masked rows flagged UNREADABLE, and an entry in the record's `failed`.
         """
         read = get_survey(self.survey).read
-        batches: list[SpectrumBatch] = []
+        columns: dict[str, Array] = {}
+        done = 0
+        waiting: list[SpectrumBatch] = []
         sources, failed = [], []
         for source in self.sources:
             first, last = max(rows.start, source.start), min(rows.stop, source.start + source.count)
@@ -95,17 +101,35 @@ class Plan:
                 batch = read(source.path, self.options, slice(first - source.start, last - source.start))
                 if not np.array_equal(batch.id, wanted):
                     raise InputError(f"'{source.path}' changed while it was read; run the command again.")
-                checksum = file_checksum(source.path)
+                # once a file, by whoever makes its first row
+                checksum = file_checksum(source.path) if first == source.start else ""
             except (InputError, OSError) as error:
                 failed.append({"file": str(source.path), "reason": str(error)})
                 batch, checksum = _unreadable(wanted, self.grid), ""
             if self.velocities is not None:
                 batch.set_rv(self.velocities.lookup(batch.id, _known_rv(batch)))
             batch.flag(self.repeated[first:last], Flag.DUPLICATE_ID)
-            batches.append(batch)
+            for start in range(0, len(batch), BLOCK_ROWS):
+                waiting.append(batch.take(slice(start, start + BLOCK_ROWS)))
+                if sum(map(len, waiting)) >= BLOCK_ROWS:
+                    done = self._prepare_into(columns, waiting, rows, done)
             entry = {"file": str(source.path), "size": source.size, "sha256": checksum, "rows": last - first}
             sources.append(entry)
-        return prepare(batches, self.grid, self.preparation), {"sources": sources, "failed": failed}
+        if waiting:
+            self._prepare_into(columns, waiting, rows, done)
+        return columns, {"sources": sources, "failed": failed}
+
+    def _prepare_into(self, columns: dict[str, Array], waiting: list[SpectrumBatch], rows: slice, done: int) -> int:
+        """Prepare the waiting batches into the next rows of the columns, and forget them."""
+        values = spectra_values(prepare(waiting, self.grid, self.preparation))
+        waiting.clear()
+        end = done + len(values["id"])
+        for name, value in values.items():
+            if name not in columns:
+                dtype = np.float32 if name in ("flux", "ivar") else value.dtype
+                columns[name] = np.empty((rows.stop - rows.start, *value.shape[1:]), dtype=dtype)
+            columns[name][done:end] = value
+        return end
 
 
 def make_plan(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 KEY = "spectrabridge"
 CHUNK_ROWS = 64  # rows that are read together: small enough for random rows
-SHARD_ROWS = 4096  # rows in a file: large enough for object stores, small enough to lose
+SHARD_ROWS = 2048  # rows in a file: large enough for object stores, small enough to lose
 
 # attributes without which a store cannot be used
 NEEDED = {

@@ -29,6 +29,7 @@ from stores.progress import progress
 from stores.provenance import array_digest, provenance
 from stores.spectra import SpectraStore, spectra_columns, spectra_details, spectra_values
 from stores.spectrum import Arm, Float, SpectrumBatch
+from stores.store import SHARD_ROWS
 
 PIXELS = Grid(3.5850, 2815)  # LAMOST's lattice inside the synthetic grid, 3846-7351 A
 LABELS = ("teff", "logg", "feh", "alphafe", "vmic")
@@ -143,7 +144,7 @@ def _write_store(options: SyntheticOptions) -> int:
         "preprocessing": options.preparation.attributes(grid),
     }
     details = spectra_details(grid, "synthetic", options.preparation)
-    store = SpectraStore.create(options.out, spectra_columns(grid), n, job, shard_rows=4096, details=details)
+    store = SpectraStore.create(options.out, spectra_columns(grid), n, job, shard_rows=SHARD_ROWS, details=details)
     done = set(store.finished_shards())
     # rows of all stars are mixed, so that every shard is a fair sample of the grid
     order = np.random.default_rng([options.seed, 0]).permutation(n)
@@ -184,7 +185,7 @@ def _write_table(options: SyntheticOptions) -> int:
 
     clean = SyntheticGrid.read(options.grid_folder, options.limit)
     random = np.random.default_rng(options.seed)
-    stars = np.arange(len(clean.labels))
+    stars = np.arange(len(clean.labels) * options.draws) % len(clean.labels)
     flux, ivar, rv = clean.observe(stars, random)
     # the sky positions are made up too, over the northern sky
     ra, dec = (
@@ -200,11 +201,11 @@ def _write_table(options: SyntheticOptions) -> int:
     mantissa, exponent = np.frexp(ivar)
     ivar = np.ldexp(np.round(mantissa * 64) / 64, exponent)
     columns = [
-        fits.Column("ID", "K", array=1 + stars),
+        fits.Column("ID", "K", array=1 + np.arange(len(stars))),
         fits.Column("RA", "D", unit="deg", array=ra),
         fits.Column("DEC", "D", unit="deg", array=dec),
         fits.Column("RV", "E", unit="km/s", array=rv),
-        *(fits.Column(name.upper(), "E", array=clean.labels[:, i]) for i, name in enumerate(LABELS)),
+        *(fits.Column(name.upper(), "E", array=clean.labels[stars, i]) for i, name in enumerate(LABELS)),
         fits.Column("FLUX", f"{flux.shape[1]}E", array=flux.astype(np.float32)),
         fits.Column("IVAR", f"{flux.shape[1]}E", array=ivar.astype(np.float32)),
     ]

@@ -362,9 +362,9 @@ def test_a_file_that_changes_after_the_plan_is_not_trusted(tmp_path: Path) -> No
     chosen = options(tmp_path, *files, survey="lamost")
     plan = chosen.plan(chosen.files, Grid.parse(GRID), Preparation())
     write_lamost(files[2], obsid=5, n_pix=700)
-    batch, record = plan.make(slice(0, 4))
-    np.testing.assert_array_equal(batch.id, BIG_ID + np.arange(4))
-    np.testing.assert_array_equal((batch.flags & Flag.UNREADABLE) != 0, [False, False, True, False])
+    columns, record = plan.make(slice(0, 4))
+    np.testing.assert_array_equal(columns["id"], BIG_ID + np.arange(4))
+    np.testing.assert_array_equal((columns["flags"] & Flag.UNREADABLE) != 0, [False, False, True, False])
     assert "changed while it was read; run the command again" in record["failed"][0]["reason"]
 
 

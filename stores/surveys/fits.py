@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -128,13 +130,19 @@ def open_raw(path: Path) -> IO[bytes]:
         raw.seek(0)
         return raw
     with raw:
-        raw.seek(0)
-        try:
-            return io.BytesIO(gzip.decompress(raw.read()))
-        except EOFError:
-            raise InputError(f"'{path}' is truncated: its gzip stream ends early; fetch it again.") from None
-        except (OSError, zlib.error) as error:
-            raise InputError(f"'{path}' is damaged ({_first_line(error)}); fetch it again.") from error
+        state = os.fstat(raw.fileno())
+    return io.BytesIO(_decompressed(path, state.st_size, state.st_mtime_ns))
+
+
+@lru_cache(maxsize=1)  # a large table is read in many parts
+def _decompressed(path: Path, size: int, changed: int) -> bytes:
+    """The content of a gzip file; size and time of its last change tell versions of it apart."""
+    try:
+        return gzip.decompress(path.read_bytes())
+    except EOFError:
+        raise InputError(f"'{path}' is truncated: its gzip stream ends early; fetch it again.") from None
+    except (OSError, zlib.error) as error:
+        raise InputError(f"'{path}' is damaged ({_first_line(error)}); fetch it again.") from error
 
 
 def first_bytes(path: Path) -> bytes:
