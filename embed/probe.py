@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from stores.command import run_command
+from stores.command import run_command, say
 from stores.errors import InputError, OptionError
 from stores.flags import Flag
 from stores.spectra import SpectraStore
@@ -76,6 +76,7 @@ def probe(options: ProbeOptions) -> int:
     fold = _folds(data.star, options.folds, options.seed)
     rows = []
     for name in options.models:
+        say(f"probing {name} ...")
         features = _features(name, data, stores, options)
         predicted = cross_validate(features, data.label, fold)
         rows.append({"model": name, **scores(data.label, predicted)})
@@ -186,8 +187,9 @@ def _labelled(stores: list[SpectraStore], options: ProbeOptions) -> Labelled:
             raise InputError(f"'{path}' cannot be read as a table ({str(error).splitlines()[0]}).") from None
         columns = {column.lower(): column for column in table.colnames}
         id_name = next((columns[column] for column in ID_NAMES if column in columns), None)
+        needed = options.target if id_name else f"of ids ({', '.join(ID_NAMES)})"
         if id_name is None or options.target.lower() not in columns:
-            raise InputError(f"'{path}' has no id column ({', '.join(ID_NAMES)}) or no column '{options.target}'.")
+            raise InputError(f"'{path}' has no column {needed}; it has {', '.join(table.colnames[:12])}.")
         value = _numbers(table[columns[options.target.lower()]])
         if "teff" in columns:
             teff = _numbers(table[columns["teff"]])
@@ -206,7 +208,9 @@ def _labelled(stores: list[SpectraStore], options: ProbeOptions) -> Labelled:
         ra.append(store.read("ra")[rows])
         dec.append(store.read("dec")[rows])
     if sum(map(len, label)) < 10 * options.folds:
-        raise InputError(f"only {sum(map(len, label))} spectra of the stores have a label; check the ids.")
+        raise InputError(
+            f"{sum(map(len, label))} spectra of the stores have a label, too few to probe; check the ids."
+        )
     star = same_stars(np.concatenate(ra), np.concatenate(dec))
     if star.max() + 1 < 2 * options.folds:
         raise InputError(f"the labelled spectra are of {star.max() + 1} stars, too few for {options.folds} folds.")

@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 
 from embed.launch import join_processes, leave_processes
 from embed.load import DEFAULT, LoadedModel, load_model
-from stores.command import PARTIAL, run_command, say
+from stores.command import run_command, say
 from stores.embeddings import EmbeddingStore, embedding_columns, embedding_faults
 from stores.errors import InputError, OptionError, StoreError
 from stores.flags import Flag
 from stores.grid import Grid
-from stores.ingest import InputOptions, finish, in_processes, report, unfinished
+from stores.ingest import InputOptions, finish, in_processes, report, report_finished, unfinished
 from stores.plan import Plan, make_plan
 from stores.progress import progress
 from stores.spectra import SpectraStore, spectra_details
@@ -87,11 +87,11 @@ class Work(Protocol):
 class FromFiles:
     """Spectra prepared on the fly from survey files."""
 
-    def __init__(self, plan: Plan, workers: int) -> None:
+    def __init__(self, plan: Plan, workers: int, survey: str | None = None) -> None:
         self.plan = plan
         self.workers = workers
         self.job = plan.job
-        self.details = spectra_details(plan.grid, plan.survey, plan.preparation)
+        self.details = spectra_details(plan.grid, survey or plan.survey, plan.preparation)
         self.start = plan.grid.start
 
     def __len__(self) -> int:
@@ -138,9 +138,12 @@ def _prepared(plan: Plan, rows: slice) -> tuple[dict[str, Array], dict[str, Any]
 
 def embed(options: EmbedOptions) -> int:
     """Write the embedding store; returns the exit status."""
-    state = join_processes(cpu=options.device == "cpu")
     if options.batch_size < 1:
         raise OptionError(f"--batch-size {options.batch_size} must be 1 or more.")
+    options.check()
+    if options.grid is not None:
+        Grid.parse(options.grid)
+    state = join_processes(cpu=options.device == "cpu")
     model = load_model(options.model)
     work = _work(options, model)
     out = options.out or _default_out(options, model)
@@ -158,9 +161,7 @@ def embed(options: EmbedOptions) -> int:
     state.wait_for_everyone()
     store = EmbeddingStore.open(out, unfinished=True)
     if store.complete:
-        if state.is_main_process:
-            say(f"'{store.path}' is finished already: {len(store)} embeddings.")
-        return PARTIAL if store.attributes["failed"] else 0
+        return report_finished(store)
     todo = unfinished(store)
     mine = todo[state.process_index :: state.num_processes]
     _embed_shards(store, work, embedder, mine, watched=state.is_main_process, done=store.n_shards - len(todo))
@@ -242,16 +243,17 @@ def _work(options: EmbedOptions, model: LoadedModel) -> FromFiles | FromStore:
         if options.limit is not None:
             raise OptionError("--limit works with files; ingest fewer spectra instead.")
         check_preparation(store, model)
+        check_grid(store.grid, model)
         return FromStore(store)
     grid = model.grid if options.grid is None else Grid.parse(options.grid)
-    check_step(grid, model)
+    check_grid(grid, model)
     if options.inputs:
         return FromFiles(options.plan(options.inputs, grid, model.preparation), options.workers)
     from stores.sample import SAMPLE
 
     plan = make_plan("table", [SAMPLE], grid, model.preparation, limit=options.limit)
     say(f"no files were given: embedding the built-in sample of {len(plan)} simulated LAMOST-like spectra.")
-    return FromFiles(plan, options.workers)
+    return FromFiles(plan, options.workers, survey="built-in sample")
 
 
 def check_preparation(store: SpectraStore, model: LoadedModel) -> None:
@@ -262,17 +264,23 @@ def check_preparation(store: SpectraStore, model: LoadedModel) -> None:
     differing = [name for name in mine if name != "fingerprint" and mine[name] != theirs.get(name)]
     name = differing[0] if differing else "fingerprint"
     raise StoreError(
-        f"'{store.path}' was prepared with {name} = {mine.get(name)!r} but the model '{model.name}' was trained on "
-        f"{theirs.get(name)!r}; ingest the files again with the model's preparation."
+        f"'{store.path}' was prepared with {name} = {mine.get(name)!r} but the spectra of the model '{model.name}' "
+        f"with {theirs.get(name)!r}; ingest the files again as the model's were, or embed them with --survey."
     )
 
 
-def check_step(grid: Grid, model: LoadedModel) -> None:
-    """Refuse a grid whose pixels are not the model's."""
+def check_grid(grid: Grid, model: LoadedModel) -> None:
+    """Refuse a grid whose pixels are not the model's; warn of one that goes beyond what it was trained on."""
     if abs(grid.step - model.model.config.step) > 1e-12:
         raise OptionError(
             f"grid '{grid}' has steps of {grid.step:g} but the model '{model.name}' was trained on "
             f"{model.model.config.step:g} in log10 of Angstrom; choose a grid with that step."
+        )
+    known, asked = model.grid.wavelength, grid.wavelength
+    if asked[0] < known[0] - 1 or asked[-1] > known[-1] + 1:
+        say(
+            f"note: the model '{model.name}' was trained on {known[0]:.0f}-{known[-1]:.0f} A and embeds "
+            f"{asked[0]:.0f}-{asked[-1]:.0f} A; what it makes of the wavelengths beyond is not trained."
         )
 
 

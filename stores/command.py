@@ -24,8 +24,8 @@ def run_command(options_type: type[Options], action: Callable[[Options], int | N
     """Parse the command line into `options_type`, call `action` with it and exit."""
     import tyro
 
-    options = tyro.cli(options_type, prog=prog, config=(tyro.conf.OmitArgPrefixes,))
     try:
+        options = tyro.cli(options_type, prog=prog, config=(tyro.conf.OmitArgPrefixes,))
         status = action(options)
     except SpectraBridgeError as error:
         say(f"{prog}: {error}")

@@ -158,7 +158,7 @@ def arrow_schema(store: Store, columns: dict[str, Column], n: int) -> Any:
         about = {"unit": column.unit, "description": column.description}
         fields.append(pa.field(name, kind, nullable=False, metadata=about))
     whole = {
-        "spectrabridge": json.dumps(store.attributes),
+        "spectrabridge": json.dumps(_attributes(store)),
         "IVOA.VOTable-Parquet.version": "1.0",
         "IVOA.VOTable-Parquet.content": _votable(store, columns, n),
     }
@@ -242,6 +242,12 @@ def _cards(store: Store) -> Iterator[tuple[str, Any, str]]:
         yield "MODEL", json.dumps(attributes["model"]), ""
 
 
+def _attributes(store: Any) -> dict[str, Any]:
+    """The store's attributes without its list of files, which has millions of entries for a survey."""
+    attributes = {name: value for name, value in store.attributes.items() if name not in ("sources", "metadata")}
+    return {**attributes, "source_files": len(store.attributes.get("sources", []))}
+
+
 def _ascii(text: str) -> str:
     return text.replace("\n", " ").encode("ascii", "backslashreplace").decode()
 
@@ -254,7 +260,7 @@ def write_ecsv(path: Path, store: Store, columns: dict[str, Column], n: int) -> 
     for name, column in columns.items():
         table[name].unit = column.unit or None
         table[name].description = column.description
-    table.meta["spectrabridge"] = store.attributes
+    table.meta["spectrabridge"] = _attributes(store)
     table.write(path, format="ascii.ecsv")
 
 

@@ -75,7 +75,9 @@ class Index:
             with replacing(beside) as temporary:
                 temporary.write_text(json.dumps(record, indent=2) + "\n")
         except (OSError, RuntimeError) as error:  # faiss raises RuntimeError where it cannot write
-            say(f"the index is not kept: '{path}' cannot be written ({str(error).splitlines()[0]}).")
+            # faiss puts its own source lines before the reason
+            reason = str(error).splitlines()[0].rsplit(": ", 1)[-1]
+            say(f"the index is not kept: '{path}' cannot be written ({reason}).")
         return index
 
     @classmethod

@@ -115,7 +115,8 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "model", _pairs(attributes["model"])
     yield "written by", f"spectrabridge {attributes.get('version')}, commit {attributes.get('commit')}"
     yield "created", str(attributes.get("created"))
-    yield "command", str(attributes.get("command"))
+    command = str(attributes.get("command"))
+    yield "command", command if len(command) < 300 else command[:240] + " ... (all of it with --json)"
     yield "source files", f"{found['sources']['files']} ({_bytes(found['sources']['bytes'])})"
     yield "failed files", str(len(found["failed"]))
     for entry in found["failed"]:

@@ -51,14 +51,20 @@ class InputOptions:
     workers: int = 1
     """Processes that read and prepare."""
 
-    def plan(self, files: Sequence[str], grid: Grid, preparation: Preparation) -> Plan:
-        """The plan for files named on the command line."""
-        if self.survey is None:
-            raise OptionError("files need a reader: add --survey, for instance --survey desi.")
+    def check(self) -> None:
+        """Refuse values that cannot work, before anything heavy is loaded."""
+        if self.survey is not None:
+            get_survey(self.survey)
         if self.workers < 1:
             raise OptionError(f"--workers {self.workers} must be 1 or more.")
         if self.limit is not None and self.limit < 1:
             raise OptionError(f"--limit {self.limit} must be 1 or more.")
+
+    def plan(self, files: Sequence[str], grid: Grid, preparation: Preparation) -> Plan:
+        """The plan for files named on the command line."""
+        self.check()
+        if self.survey is None:
+            raise OptionError("files need a reader: add --survey, for instance --survey desi.")
         from stores.velocities import Velocities
 
         return make_plan(
@@ -97,8 +103,7 @@ def ingest(options: IngestOptions) -> int:
         details=spectra_details(plan.grid, plan.survey, plan.preparation),
     )
     if store.complete:
-        say(f"'{store.path}' is finished already: {len(store)} spectra.")
-        return PARTIAL if store.attributes["failed"] else 0
+        return report_finished(store)
     todo = unfinished(store)
     tasks = [(str(store.path), shard, plan.chosen(store.rows(shard))) for shard in todo]
     for _ in progress(
@@ -149,12 +154,22 @@ def report(store: Store) -> int:
     say(f"'{store.path}': {len(store)} spectra in {store.n_shards} shard{'s' if store.n_shards > 1 else ''}.")
     if counts:
         say("flagged: " + ", ".join(f"{name} {count}" for name, count in counts.items()) + ".")
+    if str(Flag.RV_MISSING.name) in counts:
+        say("note: spectra without a velocity stay in the observed frame; a catalogue can be given with --rv.")
     for entry in failed[:SHOWN_FAULTS]:
         say(f"not usable: {entry['reason']}")
     if len(failed) > SHOWN_FAULTS:
         say(f"and {len(failed) - SHOWN_FAULTS} more; stores-info lists them all.")
     if np.all(flags & np.uint32(Flag.NO_VALID_PIXELS)):
         raise InputError("not one spectrum has a usable pixel on the grid; see the flags above.")
+    return PARTIAL if failed else 0
+
+
+def report_finished(store: Store) -> int:
+    """Say that there was nothing to do; returns the exit status that the store had when it was made."""
+    failed = len(store.attributes["failed"])
+    lost = f" ({failed} files were not usable: stores-info lists them)" if failed else ""
+    say(f"'{store.path}' is finished already: {len(store)} rows{lost}.")
     return PARTIAL if failed else 0
 
 

@@ -81,7 +81,7 @@ def search(options: SearchOptions) -> int:
     from stores.index import Index
 
     if (options.id is None) == (options.spectrum is None):
-        raise OptionError("name what to search for: either --id or --spectrum.")
+        raise OptionError("name what to search for: --id or --spectrum, one of them.")
     if options.k < 1:
         raise OptionError(f"-k {options.k} must be 1 or more.")
     store = EmbeddingStore.open(options.embeddings)

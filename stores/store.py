@@ -13,6 +13,7 @@ attributes, the attributes in one of their own. `verify` walks down from there.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -95,7 +96,7 @@ class Store:
         store = cls(Path(path), _open_group(Path(path)))
         kind = store.attributes.get("kind")
         if kind != cls.KIND:
-            raise StoreError(f"'{path}' is a store of {kind}, not of {cls.KIND}.")
+            raise StoreError(f"'{path}' is a store of {kind}, not of {cls.KIND}; name a store of {cls.KIND}.")
         if store.attributes.get("format") != FORMAT:
             raise StoreError(
                 f"'{path}' has format version {store.attributes.get('format')}, and this version of "
@@ -160,9 +161,12 @@ class Store:
                 "complete": False,
             }
             building.rename(path)
-        except OSError:
-            if not path.is_dir():
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
                 raise
+            if not path.is_dir():
+                reason = (error.strerror or str(error)).lower()
+                raise StoreError(f"'{path}' cannot be created ({reason}); choose another --out.") from None
             return cls.create(path, columns, n, job, shard_rows=shard_rows, details=details)  # someone was faster
         finally:
             shutil.rmtree(building, ignore_errors=True)
@@ -174,7 +178,7 @@ class Store:
             if mine.get(name) != value:
                 shown = f" ({name} differs)"
                 if _short(value):
-                    shown = f": its {name} is {mine.get(name)!r}, not {value!r}"
+                    shown = f" ({name}: {mine.get(name)!r} there, {value!r} here)"
                 raise StoreError(
                     f"'{self.path}' exists and belongs to another job{shown}; choose another --out or delete it."
                 )

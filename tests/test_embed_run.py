@@ -143,15 +143,43 @@ def test_another_job_is_refused(spectra: Path, model: Path, tmp_path: Path) -> N
     embed(options(spectra, model, tmp_path / "e.zarr"))
     with pytest.raises(StoreError, match="belongs to another job"):
         embed(options(spectra, save_model(tmp_path / "other", seed=5), tmp_path / "e.zarr"))
-    with pytest.raises(StoreError, match="its dtype is 'float32', not 'float16'"):
+    with pytest.raises(StoreError, match="dtype: 'float32' there, 'float16' here"):
         embed(options(spectra, model, tmp_path / "e.zarr", dtype="float16"))
 
 
 def test_spectra_prepared_otherwise_are_refused(spectra: Path, lrs_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="was prepared with continuum = 'none' but the model 'lrs' was trained on"):
+    with pytest.raises(StoreError, match="with continuum = 'none' but the spectra of the model 'lrs' with"):
         embed(options(spectra, lrs_model, tmp_path / "e.zarr"))
     with pytest.raises(OptionError, match="choose a grid with that step"):
         embed(options(spectra, lrs_model, tmp_path / "e.zarr", inputs=("x.fits",), grid="3.6:3.7:0.0002"))
+
+
+def test_wavelengths_beyond_the_training_are_told(
+    lrs_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = str(write_lamost(tmp_path / "a.fits"))
+    embed(options(Path(), lrs_model, tmp_path / "wide.zarr", inputs=(name,), survey="lamost", grid="3.6:3.63:1e-4"))
+    assert "was trained on 3999-5599 A and embeds 3981-4266 A" in capsys.readouterr().err
+    embed(options(Path(), lrs_model, tmp_path / "part.zarr", inputs=(name,), survey="lamost", grid="3.602:3.63:1e-4"))
+    assert "was trained on" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"survey": "nosuch"}, "survey 'nosuch' is unknown"),
+        ({"limit": -4}, "--limit -4"),
+        ({"workers": 0}, "--workers 0"),
+        ({"grid": "lsr"}, "grid 'lsr'"),
+        ({"batch_size": 0}, "--batch-size 0"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_loaded(
+    change: dict[str, object], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embed.run.load_model", lambda name: pytest.fail("the model was loaded"))
+    with pytest.raises(OptionError, match=sentence):
+        embed(options(tmp_path / "x.fits", tmp_path, tmp_path / "e.zarr", **{"survey": "lamost", **change}))
 
 
 def test_meaningless_embeddings_are_not_written(spectra: Path, tmp_path: Path) -> None:
@@ -259,7 +287,7 @@ def test_built_in_model_on_the_built_in_sample(tmp_path: Path) -> None:
     assert embed(EmbedOptions(survey="desi", out=tmp_path / "e.zarr", limit=64, device="cpu")) == 0
     store = EmbeddingStore.open(tmp_path / "e.zarr")
     assert len(store) == 64
-    assert store.attributes["survey"] == "table"
+    assert store.attributes["survey"] == "built-in sample"
     assert store.model == DEFAULT
     assert not (store.read("flags") & np.uint32(Flag.NO_VALID_PIXELS)).any()
 

@@ -63,6 +63,23 @@ def test_help_needs_nothing_heavy(command) -> None:  # type: ignore[no-untyped-d
     assert done.stdout.splitlines()[-1] == "HEAVY"
 
 
+@pytest.mark.parametrize(
+    ("module", "arguments", "sentence"),
+    [
+        ("stores.ingest", ["--out", "x.zarr", "--continuum-width", "-3"], "continuum width -3"),
+        ("stores.ingest", ["--out", "x.zarr", "--resolving-power", "-3"], "resolving power -3"),
+        ("embed.pretrain", ["x.zarr", "--out", "run", "--steps", "-5"], "--steps"),
+        ("embed.pretrain", ["x.zarr", "--out", "run", "--mask-ratio", "1.5"], "--mask-ratio 1.5"),
+    ],
+)
+def test_values_that_cannot_work_are_one_sentence(module: str, arguments: list[str], sentence: str) -> None:
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_files_stay_small() -> None:
     long = {
         str(path.relative_to(ROOT)): lines

@@ -264,7 +264,7 @@ def test_calls_that_cannot_work_are_refused(store: EmbeddingStore, tmp_path: Pat
     with pytest.raises(InputError, match="has no valid pixel and so no neighbours"):
         search(SearchOptions(embeddings=store.path, id=BIG_ID + 7))
     for given in ({}, {"id": BIG_ID, "spectrum": tmp_path}):
-        with pytest.raises(OptionError, match="either --id or --spectrum"):
+        with pytest.raises(OptionError, match="--id or --spectrum, one of them"):
             search(SearchOptions(embeddings=store.path, **given))
     with pytest.raises(OptionError, match="-k 0 must be 1 or more"):
         search(SearchOptions(embeddings=store.path, id=BIG_ID, k=0))

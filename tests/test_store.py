@@ -104,10 +104,10 @@ def test_another_job_is_refused_with_what_differs(tmp_path: Path) -> None:
     create_spectra(tmp_path / "a.zarr", medium="air")
     with pytest.raises(
         StoreError,
-        match=r"exists and belongs to another job: its medium is 'air', not 'vacuum'; choose another --out",
+        match=r"exists and belongs to another job \(medium: 'air' there, 'vacuum' here\); choose another --out",
     ):
         create_spectra(tmp_path / "a.zarr", medium="vacuum")
-    with pytest.raises(StoreError, match=r"its survey is 'made', not 'desi'"):
+    with pytest.raises(StoreError, match=r"survey: 'made' there, 'desi' here"):
         create_spectra(tmp_path / "a.zarr", survey="desi")
     with pytest.raises(StoreError, match=r"another job \(files differs\)"):
         create_spectra(tmp_path / "a.zarr", files=["x"])
@@ -276,3 +276,9 @@ def test_shards_cover_every_row_once(tmp_path: Path) -> None:
     rows = [np.arange(129)[store.rows(shard)] for shard in range(store.n_shards)]
     assert [len(part) for part in rows] == [64, 64, 1]
     np.testing.assert_array_equal(np.concatenate(rows), np.arange(129))
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"cannot be created \(.*\); choose another --out"):
+        create_spectra(tmp_path / "file" / "s.zarr")

@@ -72,7 +72,7 @@ def spectrum_id(header: Any) -> int:
         return obsid
     night, spectrograph, fibre = (integer(header, key) for key in ("LMJD", "SPID", "FIBERID"))
     if night is None or spectrograph is None or fibre is None:
-        raise InputError("the header has neither OBSID nor LMJD, SPID and FIBERID to make an id of.")
+        raise InputError("the header has neither OBSID nor LMJD, SPID and FIBERID to make an id of; check the survey.")
     if not (0 < night < 10**5 and 0 <= spectrograph < 100 and 0 <= fibre < 1000):
         raise InputError("LMJD, SPID and FIBERID in the header are out of range, so no id can be made of them.")
     plan = int.from_bytes(blake2b(text(header, "PLANID").encode(), digest_size=8).digest(), "big") % 10**8

@@ -67,7 +67,9 @@ def spectrum_id(path: Path, header: Any) -> int:
     if None in parts:
         named = re.search(r"(\d+)-(\d+)-(\d+)\.fits?(\.gz)?$", path.name)
         if named is None:
-            raise InputError("neither the header nor the file's name (spec-PLATE-MJD-FIBER.fits) gives an id.")
+            raise InputError(
+                "neither the header nor the file's name (spec-PLATE-MJD-FIBER.fits) gives an id; check the survey."
+            )
         parts = [int(part) for part in named.groups()[:3]]
     plate, mjd, fibre = (int(part or 0) for part in parts)
     if not (0 <= plate < 10**9 and 0 <= mjd < 10**5 and 0 <= fibre < 10**4):
