@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stores.grid import Grid, pixel_edges
-from stores.prepare.resample import MIN_COVERAGE, ROWS_AT_ONCE, resample
+from stores.prepare.resample import MIN_COVERAGE, ROWS_AT_ONCE, _pixel_of, resample
 
 Float = NDArray[Any]
 
@@ -264,3 +264,19 @@ def test_no_rows_give_no_rows() -> None:
     for redshift in (None, np.zeros(0)):
         for result in resample(wavelength, empty, empty, TARGETS["log"], redshift):
             assert result.shape == (0, len(TARGETS["log"]))
+
+
+@pytest.mark.parametrize("kind", ["linear", "log", "irregular", "very irregular"])
+def test_pixels_are_found_as_searchsorted_finds_them(kind: str) -> None:
+    random = np.random.default_rng(0)
+    edges = {
+        "linear": 3600 + 0.8 * np.arange(500),
+        "log": 10 ** (3.6 + 1e-4 * np.arange(500)),
+        "irregular": np.cumsum(random.uniform(0.5, 1.5, 500)),
+        "very irregular": np.cumsum(random.uniform(0, 1, 500) ** 8 + 1e-9),
+    }[kind]
+    span = edges[-1] - edges[0]
+    values = np.concatenate([edges, np.nextafter(edges, 0), random.uniform(edges[0] - span, edges[-1] + span, 5000)])
+    values = values.reshape(2, -1)
+    expected = np.searchsorted(edges, values.ravel(), side="right").reshape(values.shape) - 1
+    np.testing.assert_array_equal(_pixel_of(edges, values), expected)

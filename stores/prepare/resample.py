@@ -99,7 +99,7 @@ def _shifted(
     edges_in = pixel_edges(wavelength)
     stretch = 1.0 + redshift[:, None]
     edges_out = pixel_edges(target) * stretch  # (n, n_out + 1)
-    where = np.searchsorted(edges_in, edges_out.ravel(), side="right").reshape(edges_out.shape) - 1
+    where = _pixel_of(edges_in, edges_out)
     first, span = where[:, :-1], int(np.diff(where, axis=1).max()) + 1
     used = ivar > 0
     # one sentinel pixel without weight stands for everything outside
@@ -126,6 +126,19 @@ def _shifted(
         spread += length**2 * variance.ravel()[flat]
     # lengths were measured in the observed frame
     return covered / stretch, integral / stretch, spread / stretch**2
+
+
+def _pixel_of(edges: Float, values: Float) -> NDArray[np.intp]:
+    """The last edge not above each value, as searchsorted(edges, values, "right") - 1, by a table: much faster."""
+    step = float(np.diff(edges).min())
+    n_bins = int(np.ceil((edges[-1] - edges[0]) / step)) + 1
+    if n_bins > 20 * len(edges):  # pixels too unlike for bins that hold one edge at most
+        return np.searchsorted(edges, values.ravel(), side="right").reshape(values.shape) - 1
+    first = np.searchsorted(edges, edges[0] + step * np.arange(n_bins), side="right") - 1
+    place = first[np.clip(((values - edges[0]) / step).astype(np.intp), 0, n_bins - 1)]
+    place += values >= np.append(edges, np.inf)[place + 1]
+    place -= values < edges[place]  # rounding at the border of a bin
+    return place
 
 
 def _combine(covered: Float, integral: Float, spread: Float, target: Float) -> tuple[Float, Float]:
