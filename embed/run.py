@@ -103,7 +103,7 @@ class FromFiles:
     def shards(
         self, shards: Sequence[int], rows: Sequence[slice]
     ) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
-        tasks = [(self.plan.chosen(span), span) for span in rows]
+        tasks = ((self.plan.chosen(span), span) for span in rows)
         return in_processes(_prepared, tasks, self.workers)
 
 
@@ -162,9 +162,9 @@ def embed(options: EmbedOptions) -> int:
     store = EmbeddingStore.open(out, unfinished=True)
     if store.complete:
         return report_finished(store)
-    todo = unfinished(store)
-    mine = todo[state.process_index :: state.num_processes]
-    _embed_shards(store, work, embedder, mine, watched=state.is_main_process, done=store.n_shards - len(todo))
+    missing = unfinished(store)
+    mine = missing[state.process_index :: state.num_processes]
+    _embed_shards(store, work, embedder, mine, watched=state.is_main_process, done=store.n_shards - len(missing))
     state.wait_for_everyone()
     status = 0
     if state.is_main_process:

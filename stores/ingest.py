@@ -104,14 +104,14 @@ def ingest(options: IngestOptions) -> int:
     )
     if store.complete:
         return report_finished(store)
-    todo = unfinished(store)
-    tasks = [(str(store.path), shard, plan.chosen(store.rows(shard))) for shard in todo]
+    missing = unfinished(store)
+    tasks = ((str(store.path), shard, plan.chosen(store.rows(shard))) for shard in missing)
     for _ in progress(
         in_processes(_ingest_shard, tasks, options.workers),
         "preparing",
         unit="shard",
         total=store.n_shards,
-        done=store.n_shards - len(todo),
+        done=store.n_shards - len(missing),
     ):
         pass
     finish(store, plan.failed)
@@ -173,7 +173,7 @@ def report_finished(store: Store) -> int:
     return PARTIAL if failed else 0
 
 
-def in_processes(function: Callable[..., Result], tasks: Sequence[tuple[Any, ...]], workers: int) -> Iterator[Result]:
+def in_processes(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], workers: int) -> Iterator[Result]:
     """Results of function(*task) in the order of tasks, by `workers` processes with few results in flight."""
     if workers == 1:
         for task in tasks:
@@ -182,9 +182,8 @@ def in_processes(function: Callable[..., Result], tasks: Sequence[tuple[Any, ...
     # a fresh interpreter a worker: zarr and torch have threads that a fork would break
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         waiting: list[Future[Result]] = []
-        queue = iter(tasks)
         try:
-            for task in queue:
+            for task in tasks:
                 waiting.append(pool.submit(function, *task))
                 if len(waiting) > workers:
                     yield waiting.pop(0).result()

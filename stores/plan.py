@@ -6,6 +6,7 @@ shards can be made in any order, by any process, again and again, with the same 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
@@ -46,6 +47,7 @@ class Plan:
 
     ids: (n,) int64 of all rows; repeated: (n,) True where an earlier row has the same id
     failed: files that could not be planned, [{file, reason}]
+    offset: the row that ids and repeated begin with, in a plan of chosen rows
     """
 
     survey: str
@@ -57,6 +59,7 @@ class Plan:
     options: ReadOptions = ReadOptions()
     velocities: Velocities | None = None
     failed: Sequence[dict[str, str]] = field(default_factory=tuple)
+    offset: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,9 +81,19 @@ class Plan:
 
     def chosen(self, rows: slice) -> Plan:
         """The plan of only these rows, small enough to be sent to another process."""
-        parts = [s for s in self.sources if s.start < rows.stop and s.start + s.count > rows.start]
-        velocities = None if self.velocities is None else self.velocities.of(self.ids[rows])
-        return replace(self, sources=parts, velocities=velocities, failed=())
+        first = bisect_right(self.sources, rows.start, key=_start) - 1
+        parts = self.sources[first : bisect_left(self.sources, rows.stop, key=_start)]
+        own = slice(rows.start - self.offset, rows.stop - self.offset)
+        velocities = None if self.velocities is None else self.velocities.of(self.ids[own])
+        return replace(
+            self,
+            sources=parts,
+            ids=self.ids[own],
+            repeated=self.repeated[own],
+            velocities=velocities,
+            failed=(),
+            offset=rows.start,
+        )
 
     def make(self, rows: slice) -> tuple[dict[str, Array], dict[str, Any]]:
         """Read and prepare rows: the columns of a spectra store, and the record of where they came from.
@@ -96,7 +109,8 @@ class Plan:
             first, last = max(rows.start, source.start), min(rows.stop, source.start + source.count)
             if first >= last:
                 continue
-            wanted = self.ids[first:last]
+            own = slice(first - self.offset, last - self.offset)
+            wanted = self.ids[own]
             try:
                 batch = read(source.path, self.options, slice(first - source.start, last - source.start))
                 if not np.array_equal(batch.id, wanted):
@@ -108,7 +122,7 @@ class Plan:
                 batch, checksum = _unreadable(wanted, self.grid), ""
             if self.velocities is not None:
                 batch.set_rv(self.velocities.lookup(batch.id, _known_rv(batch)))
-            batch.flag(self.repeated[first:last], Flag.DUPLICATE_ID)
+            batch.flag(self.repeated[own], Flag.DUPLICATE_ID)
             for start in range(0, len(batch), BLOCK_ROWS):
                 waiting.append(batch.take(slice(start, start + BLOCK_ROWS)))
                 if sum(map(len, waiting)) >= BLOCK_ROWS:
@@ -172,6 +186,10 @@ def make_plan(
         raise InputError(f"none of {len(failed)} files can be used; the first: {failed[0]['reason']}")
     all_ids = np.concatenate(ids)
     return Plan(survey, sources, all_ids, repeated_ids(all_ids), grid, preparation, options, velocities, tuple(failed))
+
+
+def _start(source: Source) -> int:
+    return source.start
 
 
 def repeated_ids(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
