@@ -47,9 +47,8 @@ def verify(options: VerifyOptions) -> int:
             advice = "run the command that wrote it again to finish it"
         say(f"'{store.path}' has {faults} fault{'s' if faults > 1 else ''}; {advice}.")
         return 1
-    print(
-        f"'{store.path}' is sound: {len(store)} spectra in {store.n_shards} shards, fingerprint {store.fingerprint}."
-    )
+    shards = f"{store.n_shards} shard{'s' if store.n_shards > 1 else ''}"
+    print(f"'{store.path}' is sound: {len(store)} spectra in {shards}, fingerprint {store.fingerprint}.")
     return 0
 
 
