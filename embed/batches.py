@@ -19,7 +19,7 @@ from stores.spectra import SpectraStore
 
 BUFFER_ROWS = 8192
 UNUSABLE = Flag.NO_VALID_PIXELS | Flag.MOSTLY_MASKED
-VALIDATION_SHARE = 50  # one star in so many
+VALIDATION_SHARE = 50  # one spectrum in so many
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ class Checkpoint:
         from safetensors.torch import save_file
 
         building = self.folder / f"last.building-{os.getpid()}"
+        for left in self.folder.glob("last.building-*"):  # by a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
         building.mkdir(parents=True)
         try:
             model.save_pretrained(building)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from stores.command import say
@@ -10,6 +11,8 @@ from stores.errors import OptionError
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+
+PATIENCE = timedelta(days=7)  # one process may have hours more to do than another
 
 
 def join_processes(*, cpu: bool = False) -> PartialState:
@@ -21,7 +24,7 @@ def join_processes(*, cpu: bool = False) -> PartialState:
     from accelerate.utils import parse_flag_from_env
 
     # PartialState alone would not look at the launcher's variable
-    state = PartialState(cpu=cpu or parse_flag_from_env("ACCELERATE_USE_CPU"))
+    state = PartialState(cpu=cpu or parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=PATIENCE)
     wanted = int(os.environ.get("WORLD_SIZE", "1"))
     if wanted > state.num_processes:
         raise OptionError(

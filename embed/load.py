@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stores.errors import ModelError
 from stores.grid import Grid
-from stores.prepare import Preparation
+from stores.prepare import RECIPE, Preparation
 from stores.provenance import file_checksum, fingerprint
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class LoadedModel:
         from embed.model import SpectralTransformer
 
         logging.disable_progress_bar()
-        self.name = name if name in built_in_models() else str(Path(name).name)
+        self.name = Path(name).resolve().name if Path(name).is_dir() else name
         try:
             loaded: Any = SpectralTransformer.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
@@ -71,6 +71,11 @@ class LoadedModel:
         preprocessing = self.model.config.preprocessing
         if not preprocessing:
             raise ModelError(f"'{name}' does not say how its training spectra were prepared; pre-train it again.")
+        if preprocessing["recipe"] != RECIPE:
+            raise ModelError(
+                f"'{name}' was trained on spectra of preparation recipe {preprocessing['recipe']}, and this version "
+                f"of spectrabridge prepares by recipe {RECIPE}; use the version that the model was trained with."
+            )
         self.preparation = Preparation.from_attributes(preprocessing)
         self.preparation_fingerprint: str = preprocessing["fingerprint"]
         self.grid = Grid.parse(self.model.config.grid)

@@ -70,7 +70,7 @@ class PretrainOptions:
     validate_every: int = 500
     """Steps between validations and checkpoints."""
     validation_rows: int = 1024
-    """Held-out spectra in a validation (one star in fifty is held out)."""
+    """Held-out spectra in a validation (one spectrum in fifty is held out)."""
     stop_after: int | None = None
     """Save and end after this many steps of this call, for queues with a time limit; go on with --resume."""
     resume: bool = False
@@ -83,8 +83,12 @@ class PretrainOptions:
             raise OptionError("no spectra store was named; make one with stores-ingest.")
         if not 0.05 <= self.mask_ratio <= 0.95:
             raise OptionError(f"--mask-ratio {self.mask_ratio:g} must lie between 0.05 and 0.95.")
-        if min(self.steps, self.batch_size, self.validate_every) < 1:
-            raise OptionError("--steps, --batch-size and --validate-every must be 1 or more.")
+        if min(self.steps, self.batch_size, self.validate_every, self.validation_rows, self.stop_after or 1) < 1:
+            raise OptionError("--steps, --batch-size, --validate-every, --validation-rows, --stop-after: 1 or more.")
+        if self.seed < 0:
+            raise OptionError(f"--seed {self.seed} must be 0 or more.")
+        if self.out.exists() and not self.out.is_dir():
+            raise OptionError(f"'{self.out}' is a file; name a folder with --out.")
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -115,7 +119,8 @@ def pretrain(options: PretrainOptions) -> int:
     accelerator = Accelerator()
     stores = open_stores(options.stores)
     sources = [store.fingerprint for store in stores]
-    recipe = {**options.recipe, "stores": sources}
+    launch = {"processes": accelerator.num_processes, "mixed_precision": accelerator.mixed_precision}
+    recipe = {**options.recipe, **launch, "stores": sources}
     checkpoint = Checkpoint(options.out)
     if checkpoint.exists and not options.resume:
         raise OptionError(f"'{options.out}' holds a run already; add --resume to go on or choose another --out.")
@@ -330,7 +335,7 @@ def _plot(history: list[dict[str, float]], path: Path) -> None:
 
 def main() -> None:
     """Entry point of embed-pretrain."""
-    run_command(PretrainOptions, pretrain, "embed-pretrain")
+    run_command(PretrainOptions, pretrain, "embed-pretrain", go_on="add --resume to go on")
 
 
 if __name__ == "__main__":

@@ -69,6 +69,8 @@ def probe(options: ProbeOptions) -> int:
     """Print the scores of every model; returns the exit status."""
     from embed.batches import open_stores
 
+    if options.folds < 2 or options.seed < 0:
+        raise OptionError("--folds must be 2 or more and --seed 0 or more.")
     if not options.stores:
         raise OptionError("no spectra store was named; make one with stores-ingest.")
     stores = open_stores(options.stores)

@@ -42,8 +42,10 @@ from stores.velocities import Velocities
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import PartialState
 
 MAX_MASKED = 0.9  # of the pixels of a shard's usable spectra
+TELLING_ROWS = 16  # usable spectra in a shard that such a share says something about
 
 
 @dataclass(kw_only=True)
@@ -144,6 +146,14 @@ def embed(options: EmbedOptions) -> int:
     if options.grid is not None:
         Grid.parse(options.grid)
     state = join_processes(cpu=options.device == "cpu")
+    try:
+        return _embed(options, state)
+    finally:
+        leave_processes()
+
+
+def _embed(options: EmbedOptions, state: PartialState) -> int:
+    """The part of one of the processes."""
     model = load_model(options.model)
     work = _work(options, model)
     out = options.out or _default_out(options, model)
@@ -160,17 +170,18 @@ def embed(options: EmbedOptions) -> int:
         )
     state.wait_for_everyone()
     store = EmbeddingStore.open(out, unfinished=True)
+    store.refuse_other_job(job)  # every process has planned for itself
     if store.complete:
-        return report_finished(store)
+        return report_finished(store) if state.is_main_process else 0
     missing = unfinished(store)
-    mine = missing[state.process_index :: state.num_processes]
+    # by number: the others may be writing already, and see another list
+    mine = [shard for shard in missing if shard % state.num_processes == state.process_index]
     _embed_shards(store, work, embedder, mine, watched=state.is_main_process, done=store.n_shards - len(missing))
     state.wait_for_everyone()
     status = 0
     if state.is_main_process:
         finish(store, work.plan.failed if isinstance(work, FromFiles) else work.store.attributes["failed"])
         status = report(store)
-    leave_processes()
     return status
 
 
@@ -184,18 +195,18 @@ def _embed_shards(
         prepared = progress(prepared, "embedding", unit="shard", total=done + len(shards), done=done)
     for shard, (values, record) in prepared:
         embedding = embedder(values["flux"], values["ivar"]).astype(store.array("embedding").dtype)
-        _refuse_useless(shard, embedding, values)
+        _refuse_useless(shard, embedding, values, alone=store.n_shards == 1)
         columns = {name: values[name] for name in ("id", "ra", "dec", "snr", "flags")}
         store.write_shard(shard, {"embedding": embedding, **columns}, record)
 
 
-def _refuse_useless(shard: int, embedding: Array, values: dict[str, Array]) -> None:
-    """Stop before embeddings that mean nothing are written."""
+def _refuse_useless(shard: int, embedding: Array, values: dict[str, Array], *, alone: bool) -> None:
+    """Stop before embeddings that mean nothing are written; a last shard of few rows must not stop a long job."""
     for fault in embedding_faults(embedding, values["flags"]):
         raise StoreError(f"shard {shard} is not written: {fault}; check the model and the spectra.")
     usable = (values["flags"] & np.uint32(Flag.NO_VALID_PIXELS)) == 0
     masked = float(np.mean(values["ivar"][usable] == 0)) if usable.any() else 0.0
-    if masked > MAX_MASKED:
+    if masked > MAX_MASKED and (alone or np.count_nonzero(usable) >= TELLING_ROWS):
         raise StoreError(
             f"shard {shard} is not written: {masked:.0%} of the pixels of its spectra are masked; "
             "check that the grid lies within the survey's wavelengths."
@@ -240,8 +251,9 @@ def _work(options: EmbedOptions, model: LoadedModel) -> FromFiles | FromStore:
         and (Path(options.inputs[0]) / "zarr.json").exists()
     ):
         store = SpectraStore.open(options.inputs[0])
-        if options.limit is not None:
-            raise OptionError("--limit works with files; ingest fewer spectra instead.")
+        given = {name: getattr(options, name) for name in ("grid", "rv", "medium", "at_rest", "limit")}
+        for name in (name for name, value in given.items() if value):
+            raise OptionError(f"--{name.replace('_', '-')} works with files; a spectra store is taken as it is.")
         check_preparation(store, model)
         check_grid(store.grid, model)
         return FromStore(store)

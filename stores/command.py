@@ -20,7 +20,12 @@ PARTIAL = 3
 TOLD = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 
-def run_command(options_type: type[Options], action: Callable[[Options], int | None], prog: str) -> None:
+def run_command(
+    options_type: type[Options],
+    action: Callable[[Options], int | None],
+    prog: str,
+    go_on: str = "run the same command again to go on",
+) -> None:
     """Parse the command line into `options_type`, call `action` with it and exit."""
     import tyro
 
@@ -31,7 +36,7 @@ def run_command(options_type: type[Options], action: Callable[[Options], int | N
         say(f"{prog}: {error}")
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        say(f"{prog}: interrupted; run the same command again to go on.")
+        say(f"{prog}: interrupted; {go_on}.")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
@@ -40,7 +45,7 @@ def run_command(options_type: type[Options], action: Callable[[Options], int | N
             raise
         where = f" ('{error.filename}')" if error.filename else ""
         reason = error.strerror or "cannot write"
-        say(f"{prog}: {reason[0].lower()}{reason[1:]}{where}; mend that and run the same command again to go on.")
+        say(f"{prog}: {reason[0].lower()}{reason[1:]}{where}; mend that and {go_on}.")
         sys.exit(2)
     sys.exit(status or 0)
 

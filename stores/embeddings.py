@@ -9,6 +9,8 @@ import numpy as np
 from stores.flags import Flag
 from stores.store import ROW_COLUMNS, Array, Column, Store
 
+TELLING_ROWS = 3  # two spectra may well be alike
+
 
 def embedding_columns(width: int, dtype: str) -> dict[str, Column]:
     """The arrays of an embedding store of vectors of `width` in float16 or float32."""
@@ -46,7 +48,7 @@ def embedding_faults(embedding: Array, flags: Array) -> Iterator[str]:
     vectors = embedding[used].astype(np.float32)
     if len(vectors) and not np.all(np.any(vectors != 0, axis=1)):
         yield "an embedding of a spectrum with valid pixels is all zeros"
-    if len(vectors) > 1:
+    if len(vectors) >= TELLING_ROWS:
         scatter = np.std(vectors, axis=0).max()
         if scatter < 1e-4 * max(float(np.abs(vectors).max()), 1e-12):
             yield "all embeddings are the same vector"

@@ -55,6 +55,8 @@ class InputOptions:
         """Refuse values that cannot work, before anything heavy is loaded."""
         if self.survey is not None:
             get_survey(self.survey)
+        if self.at_rest and self.rv is not None:
+            raise OptionError("--at-rest and --rv contradict each other; leave one of them out.")
         if self.workers < 1:
             raise OptionError(f"--workers {self.workers} must be 1 or more.")
         if self.limit is not None and self.limit < 1:

@@ -114,7 +114,7 @@ class Plan:
             try:
                 batch = read(source.path, self.options, slice(first - source.start, last - source.start))
                 if not np.array_equal(batch.id, wanted):
-                    raise InputError(f"'{source.path}' changed while it was read; run the command again.")
+                    raise InputError(f"'{source.path}' changed while it was read; write it into another store.")
                 # once a file, by whoever makes its first row
                 checksum = file_checksum(source.path) if first == source.start else ""
             except (InputError, OSError) as error:
@@ -210,7 +210,11 @@ def expand_files(names: Iterable[str], patterns: Sequence[str]) -> Iterator[Path
             listing = Path(name[1:])
             if not listing.is_file():
                 raise OptionError(f"'{listing}', named as a list of files, does not exist; check the path.")
-            yield from (Path(line.strip()) for line in listing.read_text().splitlines() if line.strip())
+            try:
+                lines = listing.read_text().splitlines()
+            except UnicodeDecodeError:
+                raise OptionError(f"'{listing}' is not a text file with a path a line.") from None
+            yield from (Path(line.strip()) for line in lines if line.strip())
         elif Path(name).is_dir():
             inside = [path for path in Path(name).rglob("*") if any(fnmatch(path.name, one) for one in patterns)]
             if not inside:

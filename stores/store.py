@@ -138,7 +138,7 @@ class Store:
         path = Path(path)
         if path.exists() or path.is_symlink():
             store = cls.open(path, unfinished=True)
-            store._refuse_other_job(job)
+            store.refuse_other_job(job)
             return store
         building = path.with_name(f"{path.name}.building-{os.getpid()}")
         try:
@@ -172,7 +172,8 @@ class Store:
             shutil.rmtree(building, ignore_errors=True)
         return cls(path, _open_group(path))
 
-    def _refuse_other_job(self, job: Mapping[str, Any]) -> None:
+    def refuse_other_job(self, job: Mapping[str, Any]) -> None:
+        """Raise a StoreError if this store was made for another job."""
         mine = self.attributes["job"]
         for name, value in job.items():
             if mine.get(name) != value:

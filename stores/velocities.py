@@ -18,7 +18,7 @@ VELOCITY_NAMES = ("vrad", "rv", "radial_velocity")
 
 @dataclass(frozen=True)
 class Velocities:
-    """ids (n,) int64, sorted and unique, and rv (n,) km/s; NaN where the catalogue has no trusted value."""
+    """ids (n,) int64, sorted and unique, and rv (n,) km/s; NaN where the catalogue has none."""
 
     ids: NDArray[np.int64]
     rv: Float
@@ -50,7 +50,10 @@ class Velocities:
                 f"({', '.join(VELOCITY_NAMES)}); it has {', '.join(table.colnames[:12])}."
             )
         named = ~np.ma.getmaskarray(table[id_name])  # rows without an id are nobody's
-        rv = np.ma.filled(np.ma.asarray(table[rv_name]).astype(np.float64), np.nan)[named]
+        try:
+            rv = np.ma.filled(np.ma.asarray(table[rv_name]).astype(np.float64), np.nan)[named]
+        except ValueError:
+            raise InputError(f"'{path}': column {rv_name} does not hold numbers.") from None
         ids = as_id(np.ma.getdata(table[id_name])[named])
         order = np.lexsort((~np.isfinite(rv), ids))  # stable: finite values first within an id
         ids, rv = ids[order], rv[order]

@@ -206,6 +206,26 @@ def test_a_grid_beside_the_spectra_is_refused(lrs_model: Path, tmp_path: Path) -
         embed(options(Path(), lrs_model, tmp_path / "e.zarr", inputs=names, survey="lamost", grid="3.4:3.612:1e-4"))
 
 
+def test_a_last_shard_of_one_poor_spectrum_does_not_stop_the_job(model: Path, tmp_path: Path) -> None:
+    store = make_store(tmp_path / "s.zarr", n=2 * 64 + 1, poor=(128,))
+    assert embed(options(store.path, model, tmp_path / "e.zarr")) == 0
+    assert EmbeddingStore.open(tmp_path / "e.zarr").read("flags")[128] & Flag.MOSTLY_MASKED
+
+
+def test_options_for_files_are_refused_with_a_store(spectra: Path, model: Path, tmp_path: Path) -> None:
+    for name, value in (("grid", "lrs"), ("medium", "air"), ("limit", 3), ("rv", tmp_path / "rv.csv")):
+        with pytest.raises(OptionError, match=f"--{name} works with files"):
+            embed(options(spectra, model, tmp_path / "e.zarr", **{name: value}))
+    with pytest.raises(OptionError, match="--at-rest and --rv contradict"):
+        embed(options(spectra, model, tmp_path / "e.zarr", at_rest=True, rv=tmp_path / "rv.csv"))
+
+
+def test_a_model_of_another_recipe_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embed.load.RECIPE", 2)
+    with pytest.raises(ModelError, match="recipe 1, and this version of spectrabridge prepares by recipe 2"):
+        load_model(str(model))
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [

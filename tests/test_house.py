@@ -70,6 +70,9 @@ def test_help_needs_nothing_heavy(command) -> None:  # type: ignore[no-untyped-d
         ("stores.ingest", ["--out", "x.zarr", "--resolving-power", "-3"], "resolving power -3"),
         ("embed.pretrain", ["x.zarr", "--out", "run", "--steps", "-5"], "--steps"),
         ("embed.pretrain", ["x.zarr", "--out", "run", "--mask-ratio", "1.5"], "--mask-ratio 1.5"),
+        ("embed.pretrain", ["x.zarr", "--out", "run", "--seed", "-1"], "--seed -1"),
+        ("embed.pretrain", ["x.zarr", "--out", "README.md"], "is a file"),
+        ("embed.probe", ["x.zarr", "--labels", "x.csv", "--folds", "0"], "--folds"),
     ],
 )
 def test_values_that_cannot_work_are_one_sentence(module: str, arguments: list[str], sentence: str) -> None:

@@ -81,7 +81,7 @@ def test_a_file_that_changes_after_the_plan_is_not_trusted(tmp_path: Path) -> No
     columns, record = plan.make(slice(0, 4))
     np.testing.assert_array_equal(columns["id"], BIG_ID + np.arange(4))
     np.testing.assert_array_equal((columns["flags"] & Flag.UNREADABLE) != 0, [False, False, True, False])
-    assert "changed while it was read; run the command again" in record["failed"][0]["reason"]
+    assert "changed while it was read; write it into another store" in record["failed"][0]["reason"]
 
 
 def test_nothing_usable_is_refused(tmp_path: Path) -> None:

@@ -100,6 +100,15 @@ def test_a_checkpoint_being_replaced_is_not_lost(store: Path, tmp_path: Path) ->
     assert json.loads((run / "last/training.json").read_text())["step"] == 10
 
 
+def test_what_a_killed_save_left_does_no_harm(store: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    left = run / f"last.building-{os.getpid()}"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_text("half")
+    pretrain(options(store, run, steps=2))
+    assert not left.exists()
+
+
 def test_too_few_spectra(tmp_path: Path) -> None:
     small = make_store(tmp_path / "small.zarr", n=12)
     with pytest.raises(InputError, match="smaller --batch-size"):

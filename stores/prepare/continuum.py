@@ -39,9 +39,15 @@ def smooth_continuum(flux: Float, ivar: Float, width: float) -> Float:
 
 def typical_flux(flux: Float, used: NDArray[np.bool_], share: float = 0.5) -> Float:
     """Median (or another quantile) of the absolute flux of the used pixels of each spectrum, (n, 1); never 0."""
-    rows = zip(np.abs(flux), used, strict=True)
-    typical = np.array([np.quantile(row[good], share) if good.any() else 1.0 for row, good in rows])
-    return np.where(typical > 1e-100, typical, 1.0).reshape(-1, 1)
+    ranked = np.sort(np.where(used, np.abs(flux), np.inf), axis=1)  # masked pixels last
+    place = share * np.maximum(used.sum(axis=1) - 1, 0)
+    low = place.astype(np.intp)
+    rows = np.arange(len(flux))
+    below, above = ranked[rows, low], ranked[rows, np.ceil(place).astype(np.intp)]
+    none = ~used.any(axis=1)
+    below[none] = above[none] = 1.0
+    typical = below + (above - below) * (place - low)
+    return np.where(typical > 1e-100, typical, 1.0)[:, None]
 
 
 def _local_line(flux: Float, weight: Float, width: float) -> Float:
