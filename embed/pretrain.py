@@ -83,7 +83,8 @@ class PretrainOptions:
             raise OptionError("no spectra store was named; make one with stores-ingest.")
         if not 0.05 <= self.mask_ratio <= 0.95:
             raise OptionError(f"--mask-ratio {self.mask_ratio:g} must lie between 0.05 and 0.95.")
-        if min(self.steps, self.batch_size, self.validate_every, self.validation_rows, self.stop_after or 1) < 1:
+        stop_after = 1 if self.stop_after is None else self.stop_after
+        if min(self.steps, self.batch_size, self.validate_every, self.validation_rows, stop_after) < 1:
             raise OptionError("--steps, --batch-size, --validate-every, --validation-rows, --stop-after: 1 or more.")
         if self.seed < 0:
             raise OptionError(f"--seed {self.seed} must be 0 or more.")

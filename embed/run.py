@@ -106,7 +106,7 @@ class FromFiles:
         self, shards: Sequence[int], rows: Sequence[slice]
     ) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
         tasks = ((self.plan.chosen(span), span) for span in rows)
-        return in_processes(_prepared, tasks, self.workers)
+        return in_processes(Plan.make, tasks, self.workers)
 
 
 class FromStore:
@@ -132,10 +132,6 @@ class FromStore:
             values = {name: self.store.read(name, span) for name in self.store.columns}
             marker = self.store.marker(shard)
             yield values, {"sources": marker["sources"], "failed": marker["failed"]}
-
-
-def _prepared(plan: Plan, rows: slice) -> tuple[dict[str, Array], dict[str, Any]]:
-    return plan.make(rows)
 
 
 def embed(options: EmbedOptions) -> int:

@@ -80,6 +80,8 @@ def search(options: SearchOptions) -> int:
     from stores.embeddings import EmbeddingStore
     from stores.index import Index
 
+    if options.at_rest and options.rv is not None:
+        raise OptionError("--at-rest and --rv contradict each other; leave one of them out.")
     if (options.id is None) == (options.spectrum is None):
         raise OptionError("name what to search for: --id or --spectrum, one of them.")
     if options.k < 1:

@@ -410,7 +410,7 @@ def _create_array(group: zarr.Group, name: str, column: Column, n: int, shard_ro
     fill: Any = np.nan if kind == "f" else (-1 if kind == "i" else 0xFFFFFFFF)
     common: dict[str, Any] = {"dtype": column.dtype, "fill_value": fill, "attributes": attributes}
     if column.width is None:
-        # compression saves some 10 % of spectra and costs most of the speed: none
+        # no compression: noise hardly shrinks, and single rows stay cheap to read
         group.create_array(name, shape=(n,), chunks=(shard_rows,), compressors=None, **common)
     else:
         group.create_array(

@@ -29,7 +29,6 @@ from stores.progress import progress
 from stores.provenance import array_digest, provenance
 from stores.spectra import SpectraStore, spectra_columns, spectra_details, spectra_values
 from stores.spectrum import Arm, Float, SpectrumBatch
-from stores.store import SHARD_ROWS
 
 PIXELS = Grid(3.5850, 2815)  # LAMOST's lattice inside the synthetic grid, 3846-7351 A
 LABELS = ("teff", "logg", "feh", "alphafe", "vmic")
@@ -39,6 +38,7 @@ SNR_RANGE = (10.0, 150.0)
 VELOCITY_ERROR = 5.0  # km/s
 FLUX_ERROR = 0.10
 DEAD_PIXELS = 0.002
+SEEDED_ROWS = 4096  # rows of a shard, which share a seed: part of the recipe of the built-in model
 SAMPLE_END = 5900.0  # Angstrom, of the table: the lrs grid and what its continuum needs
 
 
@@ -144,7 +144,7 @@ def _write_store(options: SyntheticOptions) -> int:
         "preprocessing": options.preparation.attributes(grid),
     }
     details = spectra_details(grid, "synthetic", options.preparation)
-    store = SpectraStore.create(options.out, spectra_columns(grid), n, job, shard_rows=SHARD_ROWS, details=details)
+    store = SpectraStore.create(options.out, spectra_columns(grid), n, job, shard_rows=SEEDED_ROWS, details=details)
     done = set(store.finished_shards())
     # rows of all stars are mixed, so that every shard is a fair sample of the grid
     order = np.random.default_rng([options.seed, 0]).permutation(n)

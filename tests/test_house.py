@@ -71,6 +71,8 @@ def test_help_needs_nothing_heavy(command) -> None:  # type: ignore[no-untyped-d
         ("embed.pretrain", ["x.zarr", "--out", "run", "--steps", "-5"], "--steps"),
         ("embed.pretrain", ["x.zarr", "--out", "run", "--mask-ratio", "1.5"], "--mask-ratio 1.5"),
         ("embed.pretrain", ["x.zarr", "--out", "run", "--seed", "-1"], "--seed -1"),
+        ("embed.pretrain", ["x.zarr", "--out", "run", "--stop-after", "0"], "--stop-after"),
+        ("stores.search", ["x.zarr", "--spectrum", "a.fits", "--at-rest", "--rv", "b.fits"], "--at-rest and --rv"),
         ("embed.pretrain", ["x.zarr", "--out", "README.md"], "is a file"),
         ("embed.probe", ["x.zarr", "--labels", "x.csv", "--folds", "0"], "--folds"),
     ],
