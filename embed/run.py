@@ -172,7 +172,7 @@ def _embed(options: EmbedOptions, state: PartialState) -> int:
     missing = unfinished(store)
     # by number: the others may be writing already, and see another list
     mine = [shard for shard in missing if shard % state.num_processes == state.process_index]
-    _embed_shards(store, work, embedder, mine, watched=state.is_main_process, done=store.n_shards - len(missing))
+    _embed_shards(store, work, embedder, mine, state, done=store.n_shards - len(missing))
     state.wait_for_everyone()
     status = 0
     if state.is_main_process:
@@ -182,18 +182,18 @@ def _embed(options: EmbedOptions, state: PartialState) -> int:
 
 
 def _embed_shards(
-    store: EmbeddingStore, work: Work, embedder: Embedder, shards: list[int], *, watched: bool, done: int
+    store: EmbeddingStore, work: Work, embedder: Embedder, shards: list[int], state: PartialState, *, done: int
 ) -> None:
     """Prepare, embed, check and write shards, in order."""
     rows = [store.rows(shard) for shard in shards]
     prepared: Any = zip(shards, work.shards(shards, rows), strict=True)
-    if watched:
+    if state.is_main_process:
         prepared = progress(prepared, "embedding", unit="shard", total=done + len(shards), done=done)
     for shard, (values, record) in prepared:
         embedding = embedder(values["flux"], values["ivar"]).astype(store.array("embedding").dtype)
         _refuse_useless(shard, embedding, values, alone=store.n_shards == 1)
         columns = {name: values[name] for name in ("id", "ra", "dec", "snr", "flags")}
-        store.write_shard(shard, {"embedding": embedding, **columns}, record)
+        store.write_shard(shard, {"embedding": embedding, **columns}, {**record, "process": state.process_index})
 
 
 def _refuse_useless(shard: int, embedding: Array, values: dict[str, Array], *, alone: bool) -> None:

@@ -365,6 +365,7 @@ def test_two_processes_write_the_same_store(spectra: Path, model: Path, tmp_path
     one, two = EmbeddingStore.open(tmp_path / "one.zarr"), EmbeddingStore.open(tmp_path / "two.zarr")
     np.testing.assert_array_equal(one.read("id"), two.read("id"))
     np.testing.assert_allclose(one.read("embedding"), two.read("embedding"), rtol=1e-4, atol=1e-5)
+    assert [two.marker(shard)["process"] for shard in range(5)] == [0, 1, 0, 1, 0]
     assert not [fault for _, faults in two.verify() for fault in faults]
 
 
