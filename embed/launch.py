@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from stores.command import say
-from stores.errors import OptionError
+from stores.errors import OptionError, SpectraBridgeError
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+
+Result = TypeVar("Result")
 
 PATIENCE = timedelta(days=7)  # one process may have hours more to do than another
 
@@ -36,6 +40,27 @@ def join_processes(*, cpu: bool = False) -> PartialState:
     if alone and cores > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
         say(f"note: running on one of {cores} cores; give accelerate launch --num_cpu_threads_per_process {cores}.")
     return state
+
+
+def main_first(state: PartialState, action: Callable[[], Result]) -> Result | None:
+    """What the main process made while the others waited, None for them; where it fails, it says why and all end."""
+    fault: SpectraBridgeError | None = None
+    result = None
+    if state.is_main_process:
+        try:
+            result = action()
+        except SpectraBridgeError as error:
+            fault = error
+    if state.num_processes > 1:
+        from accelerate.utils import broadcast_object_list
+
+        status = [0 if fault is None else fault.exit_status]
+        broadcast_object_list(status)
+        if status[0] and fault is None:
+            sys.exit(status[0])
+    if fault is not None:
+        raise fault
+    return result
 
 
 def leave_processes() -> None:

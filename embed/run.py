@@ -17,7 +17,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # started as a script: import the packages beside embed/, not the files in it
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
@@ -25,19 +25,21 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from embed.launch import join_processes, leave_processes
+from embed.launch import join_processes, leave_processes, main_first
 from embed.load import DEFAULT, LoadedModel, load_model
 from stores.command import run_command, say
 from stores.embeddings import EmbeddingStore, embedding_columns, embedding_faults
 from stores.errors import InputError, OptionError, StoreError
 from stores.flags import Flag
 from stores.grid import Grid
-from stores.ingest import InputOptions, finish, in_processes, report, report_finished, unfinished
+from stores.ingest import InputOptions, report, report_finished, unfinished
 from stores.plan import Plan, make_plan
+from stores.processes import in_processes
 from stores.progress import progress
 from stores.spectra import SpectraStore, spectra_details
 from stores.store import Array, shard_rows_for
 from stores.surveys import ReadOptions
+from stores.task import Task
 from stores.velocities import Velocities
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ class EmbedOptions(InputOptions):
     inputs: tyro.conf.Positional[tuple[str, ...]] = ()
     """Survey files or folders (with --survey), or one spectra store; nothing for a built-in sample."""
     model: str = DEFAULT
-    """Built-in model, folder from embed-pretrain, or hub id."""
+    """Built-in model, folder from embed-pretrain, hub id, or specclip:PATH_OR_HUB_ID for a published SpecCLIP."""
     out: Path | None = None
     """The store to write (default: named after input and model); an unfinished one of the same job is finished."""
     grid: str | None = None
@@ -85,6 +87,14 @@ class Work(Protocol):
         """Columns of a spectra store and the shard's record, for each of the shards."""
         ...
 
+    def failed(self) -> Iterable[dict[str, str]]:
+        """Inputs that gave no rows at all."""
+        ...
+
+    def leave(self) -> None:
+        """Delete what is of no use once the store is finished or refused."""
+        ...
+
 
 class FromFiles:
     """Spectra prepared on the fly from survey files."""
@@ -105,8 +115,13 @@ class FromFiles:
     def shards(
         self, shards: Sequence[int], rows: Sequence[slice]
     ) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
-        tasks = ((self.plan.chosen(span), span) for span in rows)
-        return in_processes(Plan.make, tasks, self.workers)
+        return in_processes(Task.make, ((self.plan.task(span),) for span in rows), self.workers)
+
+    def failed(self) -> Iterable[dict[str, str]]:
+        return self.plan.listing.failed()
+
+    def leave(self) -> None:
+        self.plan.listing.discard()
 
 
 class FromStore:
@@ -133,6 +148,12 @@ class FromStore:
             marker = self.store.marker(shard)
             yield values, {"sources": marker["sources"], "failed": marker["failed"]}
 
+    def failed(self) -> Iterable[dict[str, str]]:
+        return list(self.store.attributes["failed"])
+
+    def leave(self) -> None:
+        """Nothing: the store stays."""
+
 
 def embed(options: EmbedOptions) -> int:
     """Write the embedding store; returns the exit status."""
@@ -151,34 +172,45 @@ def embed(options: EmbedOptions) -> int:
 def _embed(options: EmbedOptions, state: PartialState) -> int:
     """The part of one of the processes."""
     model = load_model(options.model)
-    work = _work(options, model)
     out = options.out or _default_out(options, model)
+    work = main_first(state, lambda: _begin(options, model, out))
+    if work is None:
+        work = _work(options, model, out, look=False)
     embedder = Embedder(model, work.start, _device(options.device, state), options.batch_size)
-    job = {**work.job, "model": model.attributes(), "dtype": options.dtype}
-    if state.is_main_process:
-        store = EmbeddingStore.create(
-            out,
-            embedding_columns(model.width, options.dtype),
-            len(work),
-            job,
-            shard_rows=work.shard_rows(),
-            details={**work.details, "model": model.attributes()},
-        )
-    state.wait_for_everyone()
     store = EmbeddingStore.open(out, unfinished=True)
-    store.refuse_other_job(job)  # every process has planned for itself
     if store.complete:
-        return report_finished(store) if state.is_main_process else 0
+        if not state.is_main_process:
+            return 0
+        work.leave()
+        return report_finished(store)
     missing = unfinished(store)
     # by number: the others may be writing already, and see another list
     mine = [shard for shard in missing if shard % state.num_processes == state.process_index]
     _embed_shards(store, work, embedder, mine, state, done=store.n_shards - len(missing))
     state.wait_for_everyone()
-    status = 0
-    if state.is_main_process:
-        finish(store, work.plan.failed if isinstance(work, FromFiles) else work.store.attributes["failed"])
-        status = report(store)
-    return status
+    if not state.is_main_process:
+        return 0
+    store.finish(work.failed())
+    work.leave()
+    return report(store)
+
+
+def _begin(options: EmbedOptions, model: LoadedModel, out: Path) -> FromFiles | FromStore:
+    """Look at the input and create the store, or find that of this job."""
+    work = _work(options, model, out)
+    try:
+        EmbeddingStore.create(
+            out,
+            embedding_columns(model.width, options.dtype),
+            len(work),
+            {**work.job, "model": model.attributes(), "dtype": options.dtype},
+            shard_rows=work.shard_rows(),
+            details={**work.details, "model": model.attributes()},
+        )
+    except StoreError:
+        work.leave()
+        raise
+    return work
 
 
 def _embed_shards(
@@ -239,8 +271,11 @@ class Embedder:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self.device)
 
 
-def _work(options: EmbedOptions, model: LoadedModel) -> FromFiles | FromStore:
-    """Where the spectra come from, checked against what the model was trained on."""
+def _work(options: EmbedOptions, model: LoadedModel, out: Path, *, look: bool = True) -> FromFiles | FromStore:
+    """Where the spectra come from, checked against what the model was trained on.
+
+    look: at the input, and say what there is to say; without it, another process has
+    """
     if (
         len(options.inputs) == 1
         and Path(options.inputs[0]).is_dir()
@@ -250,17 +285,20 @@ def _work(options: EmbedOptions, model: LoadedModel) -> FromFiles | FromStore:
         given = {name: getattr(options, name) for name in ("grid", "rv", "medium", "at_rest", "limit")}
         for name in (name for name, value in given.items() if value):
             raise OptionError(f"--{name.replace('_', '-')} works with files; a spectra store is taken as it is.")
-        check_preparation(store, model)
-        check_grid(store.grid, model)
+        if look:
+            check_preparation(store, model)
+            check_grid(store.grid, model)
         return FromStore(store)
     grid = model.grid if options.grid is None else Grid.parse(options.grid)
-    check_grid(grid, model)
+    if look:
+        check_grid(grid, model)
     if options.inputs:
-        return FromFiles(options.plan(options.inputs, grid, model.preparation), options.workers)
+        return FromFiles(options.plan(options.inputs, grid, model.preparation, out, look=look), options.workers)
     from stores.sample import SAMPLE
 
     plan = make_plan("table", [SAMPLE], grid, model.preparation, limit=options.limit)
-    say(f"no files were given: embedding the built-in sample of {len(plan)} simulated LAMOST-like spectra.")
+    if look:
+        say(f"no files were given: embedding the built-in sample of {len(plan)} simulated LAMOST-like spectra.")
     return FromFiles(plan, options.workers, survey="built-in sample")
 
 
@@ -268,8 +306,8 @@ def check_preparation(store: SpectraStore, model: LoadedModel) -> None:
     """Refuse spectra that were prepared otherwise than those the model was trained on."""
     if store.preparation_fingerprint == model.preparation_fingerprint:
         return
-    mine, theirs = store.attributes["preprocessing"], model.model.config.preprocessing or {}
-    differing = [name for name in mine if name != "fingerprint" and mine[name] != theirs.get(name)]
+    mine, theirs = store.attributes["preprocessing"], model.preprocessing
+    differing = [name for name in {**mine, **theirs} if name != "fingerprint" and mine.get(name) != theirs.get(name)]
     name = differing[0] if differing else "fingerprint"
     raise StoreError(
         f"'{store.path}' was prepared with {name} = {mine.get(name)!r} but the spectra of the model '{model.name}' "
@@ -279,10 +317,15 @@ def check_preparation(store: SpectraStore, model: LoadedModel) -> None:
 
 def check_grid(grid: Grid, model: LoadedModel) -> None:
     """Refuse a grid whose pixels are not the model's; warn of one that goes beyond what it was trained on."""
-    if abs(grid.step - model.model.config.step) > 1e-12:
+    if model.fixed_grid and grid != model.grid:
+        raise OptionError(
+            f"the model '{model.name}' embeds spectra on the grid '{model.grid}' and on no other, not on '{grid}'; "
+            "leave --grid out, or ingest on that grid."
+        )
+    if abs(grid.step - model.grid.step) > 1e-12:
         raise OptionError(
             f"grid '{grid}' has steps of {grid.step:g} but the model '{model.name}' was trained on "
-            f"{model.model.config.step:g} in log10 of Angstrom; choose a grid with that step."
+            f"{model.grid.step:g} in log10 of Angstrom; choose a grid with that step."
         )
     known, asked = model.grid.wavelength, grid.wavelength
     if asked[0] < known[0] - 1 or asked[-1] > known[-1] + 1:
@@ -296,7 +339,9 @@ def _default_out(options: EmbedOptions, model: LoadedModel) -> Path:
     source = "sample"
     if options.inputs:
         source = options.survey or Path(options.inputs[0]).stem
-    return Path(f"{source}-{model.name}.zarr")
+    # of a hub id, the last part
+    short = model.name.replace(":", "/").rsplit("/", 1)[-1].removesuffix(".ckpt")
+    return Path(f"{source}-{short}.zarr")
 
 
 def _device(wanted: str, state: Any) -> str:
@@ -328,7 +373,7 @@ def embed_file(
         )
     grid = Grid(**attributes["grid"])
     plan = make_plan(survey, [path], grid, loaded.preparation, options=options, velocities=velocities)
-    values, record = plan.make(slice(0, len(plan)))
+    values, record = plan.make()
     if record["failed"]:
         raise InputError(record["failed"][0]["reason"])
     return values["id"], Embedder(loaded, grid.start, "cpu", 256)(values["flux"], values["ivar"])

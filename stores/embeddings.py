@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from stores.column import ROW_COLUMNS, Column
 from stores.flags import Flag
-from stores.store import ROW_COLUMNS, Array, Column, Store
+from stores.store import Array, Store
 
 TELLING_ROWS = 3  # two spectra may well be alike
 

@@ -25,7 +25,8 @@ from stores.errors import OptionError
 from stores.progress import progress
 
 if TYPE_CHECKING:
-    from stores.store import Array, Column, Store
+    from stores.column import Column
+    from stores.store import Array, Store
 
 VECTORS = {"embeddings": ("embedding",), "spectra": ("flux", "ivar")}
 SCALARS = ("id", "ra", "dec", "rv", "snr", "flags")
@@ -76,7 +77,7 @@ def export(options: ExportOptions) -> int:
 
 def exported_columns(store: Store, *, embeddings: bool = True, spectra: bool = False) -> dict[str, Column]:
     """The columns of a table of the store, with their types, units, descriptions and widths."""
-    from stores.store import Column
+    from stores.column import Column
 
     names = [name for name in SCALARS if name in store.columns]
     for kind, wanted in (("embeddings", embeddings), ("spectra", spectra)):
@@ -243,9 +244,8 @@ def _cards(store: Store) -> Iterator[tuple[str, Any, str]]:
 
 
 def _attributes(store: Any) -> dict[str, Any]:
-    """The store's attributes without its list of files, which has millions of entries for a survey."""
-    attributes = {name: value for name, value in store.attributes.items() if name not in ("sources", "metadata")}
-    return {**attributes, "source_files": len(store.attributes.get("sources", []))}
+    """The store's attributes, without checksums of files that do not go along."""
+    return {name: value for name, value in store.attributes.items() if name != "metadata"}
 
 
 def _ascii(text: str) -> str:

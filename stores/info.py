@@ -2,6 +2,7 @@
 
 stores-info desi.zarr
 stores-info desi.zarr --json | jq .attributes.preprocessing
+stores-info desi.zarr --files > files.tsv
 """
 
 from __future__ import annotations
@@ -31,13 +32,20 @@ class InfoOptions:
     """The store; an unfinished one is described as far as it is written."""
     json: bool = False
     """Print all attributes and numbers as JSON."""
+    files: bool = False
+    """Print the files that the rows came from, a line each: bytes, SHA-256, rows, path."""
 
 
 def info(options: InfoOptions) -> int:
     """Print what the store is; returns the exit status."""
     from stores.store import open_store
 
-    found = describe(open_store(options.path, unfinished=True))
+    store = open_store(options.path, unfinished=True)
+    if options.files:
+        for source in store.sources():
+            print(source["size"], source["sha256"] or "-", source["rows"], source["file"], sep="\t")
+        return 0
+    found = describe(store)
     if options.json:
         print(json.dumps(found, indent=2))
         return 0
@@ -56,15 +64,16 @@ def describe(store: Store) -> dict[str, Any]:
     from stores.grid import Grid
 
     attributes = store.attributes
-    finished = list(store.finished_shards())
-    markers = [store.marker(shard) for shard in finished]
+    finished: list[int] = []
+    failed: dict[str, dict[str, Any]] = {}
+    for shard, marker in store.markers():
+        finished.append(shard)
+        failed.update((entry["file"], entry) for entry in marker["failed"])
     flags, snr = (
         np.concatenate([store.read(name, store.rows(shard)) for shard in finished] or [np.zeros(0, dtype)])
         for name, dtype in (("flags", np.uint32), ("snr", np.float32))
     )
     used = snr[((flags & np.uint32(Flag.NO_VALID_PIXELS)) == 0) & np.isfinite(snr)]
-    sources = attributes.get("sources") or _unique(entry for marker in markers for entry in marker["sources"])
-    failed = attributes.get("failed") or _unique(entry for marker in markers for entry in marker["failed"])
     try:
         grid = Grid(**attributes["grid"])
         wavelength = grid.wavelength
@@ -82,19 +91,11 @@ def describe(store: Store) -> dict[str, Any]:
             {"name": name, "rows": count, "reason": REASONS[Flag[name]]} for name, count in count_flags(flags).items()
         ],
         "snr": {str(q): float(np.quantile(used, q)) for q in QUANTILES} if len(used) else {},
-        "sources": {"files": len(sources), "bytes": sum(int(entry["size"]) for entry in sources)},
-        "failed": failed,
+        "sources": store.source_totals(),
+        "failed": attributes.get("failed") or list(failed.values()),
         "bytes_on_disk": sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file()),
         "attributes": attributes,
     }
-
-
-def _unique(entries: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first entry of each file."""
-    unique: dict[str, dict[str, Any]] = {}
-    for entry in entries:
-        unique.setdefault(entry["file"], entry)
-    return list(unique.values())
 
 
 def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:

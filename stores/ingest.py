@@ -7,29 +7,28 @@ stores-ingest --survey fits1d miles/*.fits.gz --out miles.zarr --medium air --at
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-import numpy as np
 import tyro
 
 from stores.command import PARTIAL, run_command, say
-from stores.errors import InputError, OptionError, SpectraBridgeError
+from stores.errors import InputError, OptionError, StoreError
 from stores.flags import Flag, count_flags
 from stores.grid import Grid
-from stores.plan import Plan, expand_files, make_plan
+from stores.listing import Listing
+from stores.plan import Plan, expand_files
 from stores.prepare import Preparation
+from stores.processes import in_processes
 from stores.progress import progress
+from stores.provenance import fingerprint
 from stores.spectra import SpectraStore, spectra_columns, spectra_details
 from stores.store import Store, shard_rows_for
 from stores.surveys import ReadOptions, get_survey
-
-Result = TypeVar("Result")
+from stores.task import Task
 
 SHOWN_FAULTS = 5
 
@@ -62,22 +61,34 @@ class InputOptions:
         if self.limit is not None and self.limit < 1:
             raise OptionError(f"--limit {self.limit} must be 1 or more.")
 
-    def plan(self, files: Sequence[str], grid: Grid, preparation: Preparation) -> Plan:
-        """The plan for files named on the command line."""
+    def plan(
+        self, files: Sequence[str], grid: Grid, preparation: Preparation, out: Path, *, look: bool = True
+    ) -> Plan:
+        """The plan for files named on the command line, whose list is kept beside the store `out`.
+
+        look: at the files; without it the list is taken as another process has left it
+        """
         self.check()
         if self.survey is None:
             raise OptionError("files need a reader: add --survey, for instance --survey desi.")
         from stores.velocities import Velocities
 
-        return make_plan(
-            self.survey,
-            list(expand_files(files, get_survey(self.survey).files)),
-            grid,
-            preparation,
-            options=ReadOptions(medium=self.medium, at_rest=self.at_rest),
-            velocities=None if self.rv is None else Velocities.read(self.rv),
-            limit=self.limit,
-        )
+        velocities = None if self.rv is None else Velocities.read(self.rv)
+        # another call has another list, so that a mistaken one cannot touch that of a run at work
+        call = fingerprint([self.survey, list(files), self.limit])
+        path = out.with_name(f"{out.name}.files-{call}")
+        if look:
+            listing = Listing(path)
+            patterns = get_survey(self.survey).files
+            try:
+                listing.look(expand_files(files, patterns), self.survey, limit=self.limit, workers=self.workers)
+            except (InputError, OptionError):
+                listing.discard()
+                raise
+        else:
+            listing = Listing.open(path)
+        options = ReadOptions(medium=self.medium, at_rest=self.at_rest)
+        return Plan(self.survey, listing, grid, preparation, options, velocities)
 
 
 @dataclass(kw_only=True)
@@ -95,19 +106,24 @@ class IngestOptions(InputOptions):
 
 def ingest(options: IngestOptions) -> int:
     """Write the store; returns the exit status."""
-    plan = options.plan(options.files, Grid.parse(options.grid), options.preparation)
-    store = SpectraStore.create(
-        options.out,
-        spectra_columns(plan.grid),
-        len(plan),
-        plan.job,
-        shard_rows=shard_rows_for(len(plan)),  # not of the workers: the store must not depend on them
-        details=spectra_details(plan.grid, plan.survey, plan.preparation),
-    )
+    plan = options.plan(options.files, Grid.parse(options.grid), options.preparation, options.out)
+    try:
+        store = SpectraStore.create(
+            options.out,
+            spectra_columns(plan.grid),
+            len(plan),
+            plan.job,
+            shard_rows=shard_rows_for(len(plan)),  # not of the workers: the store must not depend on them
+            details=spectra_details(plan.grid, plan.survey, plan.preparation),
+        )
+    except StoreError:
+        plan.listing.discard()
+        raise
     if store.complete:
+        plan.listing.discard()
         return report_finished(store)
     missing = unfinished(store)
-    tasks = ((str(store.path), shard, plan.chosen(store.rows(shard))) for shard in missing)
+    tasks = ((str(store.path), shard, plan.task(store.rows(shard))) for shard in missing)
     for _ in progress(
         in_processes(_ingest_shard, tasks, options.workers),
         "preparing",
@@ -116,13 +132,14 @@ def ingest(options: IngestOptions) -> int:
         done=store.n_shards - len(missing),
     ):
         pass
-    finish(store, plan.failed)
+    store.finish(plan.listing.failed())
+    plan.listing.discard()
     return report(store)
 
 
-def _ingest_shard(path: str, shard: int, plan: Plan) -> None:
+def _ingest_shard(path: str, shard: int, task: Task) -> None:
     store = SpectraStore.open(path, unfinished=True)
-    store.write_shard(shard, *plan.make(store.rows(shard)))
+    store.write_shard(shard, *task.make())
 
 
 def unfinished(store: Store) -> list[int]:
@@ -131,38 +148,24 @@ def unfinished(store: Store) -> list[int]:
     return [shard for shard in range(store.n_shards) if shard not in finished]
 
 
-def finish(store: Store, failed: Iterable[dict[str, str]]) -> None:
-    """Close a store made from files; `failed` are files that gave no rows at all, [{file, reason}]."""
-    reasons = {entry["file"]: entry["reason"] for entry in failed}
-    sources: dict[str, dict[str, Any]] = {}
-    for shard in range(store.n_shards):
-        marker = store.marker(shard)
-        reasons.update((entry["file"], entry["reason"]) for entry in marker["failed"])
-        for entry in marker["sources"]:
-            known = sources.setdefault(entry["file"], {**entry, "rows": 0})
-            known["rows"] += entry["rows"]
-            known["sha256"] = known["sha256"] or entry["sha256"]
-    store.finish(
-        sources=list(sources.values()),
-        failed=[{"file": file, "reason": reason} for file, reason in reasons.items()],
-    )
-
-
 def report(store: Store) -> int:
     """Say what was written and what was not usable; returns the exit status."""
     failed = store.attributes["failed"]
-    flags = store.read("flags")
-    counts = count_flags(flags)
+    counts: Counter[str] = Counter()
+    for shard in range(store.n_shards):
+        counts.update(count_flags(store.read("flags", store.rows(shard))))
     say(f"'{store.path}': {len(store)} spectra in {store.n_shards} shard{'s' if store.n_shards > 1 else ''}.")
     if counts:
-        say("flagged: " + ", ".join(f"{name} {count}" for name, count in counts.items()) + ".")
-    if str(Flag.RV_MISSING.name) in counts:
+        # in the order of their bits
+        told = ((flag.name, counts[str(flag.name)]) for flag in Flag if counts[str(flag.name)])
+        say("flagged: " + ", ".join(f"{name} {count}" for name, count in told) + ".")
+    if counts[str(Flag.RV_MISSING.name)]:
         say("note: spectra without a velocity stay in the observed frame; a catalogue can be given with --rv.")
     for entry in failed[:SHOWN_FAULTS]:
         say(f"not usable: {entry['reason']}")
     if len(failed) > SHOWN_FAULTS:
         say(f"and {len(failed) - SHOWN_FAULTS} more; stores-info lists them all.")
-    if np.all(flags & np.uint32(Flag.NO_VALID_PIXELS)):
+    if counts[str(Flag.NO_VALID_PIXELS.name)] == len(store):
         raise InputError("not one spectrum has a usable pixel on the grid; see the flags above.")
     return PARTIAL if failed else 0
 
@@ -173,31 +176,6 @@ def report_finished(store: Store) -> int:
     lost = f" ({failed} files were not usable: stores-info lists them)" if failed else ""
     say(f"'{store.path}' is finished already: {len(store)} rows{lost}.")
     return PARTIAL if failed else 0
-
-
-def in_processes(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], workers: int) -> Iterator[Result]:
-    """Results of function(*task) in the order of tasks, by `workers` processes with few results in flight."""
-    if workers == 1:
-        for task in tasks:
-            yield function(*task)
-        return
-    # a fresh interpreter a worker: zarr and torch have threads that a fork would break
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting: list[Future[Result]] = []
-        try:
-            for task in tasks:
-                waiting.append(pool.submit(function, *task))
-                if len(waiting) > workers:
-                    yield waiting.pop(0).result()
-            while waiting:
-                yield waiting.pop(0).result()
-        except BrokenProcessPool:
-            raise SpectraBridgeError(
-                "a worker process was killed (out of memory?); run the same command again, with fewer --workers."
-            ) from None
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def main() -> None:

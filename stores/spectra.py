@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stores.column import ROW_COLUMNS, Column
 from stores.flags import Flag
 from stores.grid import Grid
 from stores.prepare import Preparation
 from stores.spectrum import SpectrumBatch
-from stores.store import ROW_COLUMNS, Array, Column, Store
+from stores.store import Array, Store
 
 
 def spectra_columns(grid: Grid) -> dict[str, Column]:

@@ -16,14 +16,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stores.column import CHUNK_ROWS, Column, create_array
 from stores.errors import StoreError
 from stores.flags import Flag, flag_table
 from stores.provenance import array_digest, file_checksum, fingerprint, provenance
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 KEY = "spectrabridge"
-CHUNK_ROWS = 64  # rows that are read together: small enough for random rows
 SHARD_ROWS = 2048  # rows in a file: large enough for object stores, small enough to lose
 
 # attributes without which a store cannot be used
@@ -51,25 +51,6 @@ NEEDED = {
 NEEDED_IN_MARKER = {"rows": int, "digest": str, "files": dict, "sources": list, "failed": list}
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Column:
-    """One array of a store: (n,) or, with a width, (n, width)."""
-
-    dtype: str
-    unit: str
-    description: str
-    width: int | None = None
-
-
-ROW_COLUMNS: dict[str, Column] = {
-    "id": Column("int64", "", "the survey's identifier of the spectrum"),
-    "ra": Column("float64", "deg", "right ascension, ICRS; NaN if the file has none"),
-    "dec": Column("float64", "deg", "declination, ICRS; NaN if the file has none"),
-    "snr": Column("float32", "", "median signal-to-noise ratio per grid pixel"),
-    "flags": Column("uint32", "", "quality bitmask, see the attribute flag_bits"),
-}
 
 
 def shard_rows_for(n: int, workers: int = 1) -> int:
@@ -145,7 +126,7 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             group = zarr.open_group(building, mode="w", zarr_format=3)
             for name, column in columns.items():
-                _create_array(group, name, column, n, shard_rows)
+                create_array(group, name, column, n, shard_rows)
             group.create_group("shards")
             group.attrs[KEY] = {
                 "format": FORMAT,
@@ -273,12 +254,16 @@ class Store:
 
     def finished_shards(self) -> Iterator[int]:
         """Shards whose marker is written."""
+        return (shard for shard, _ in self.markers())
+
+    def markers(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Finished shards and their markers."""
         for shard in range(self.n_shards):
             try:
-                self.marker(shard)
+                marker = self.marker(shard)
             except StoreError:  # missing, or cut short by a crash of the machine: the shard is made again
                 continue
-            yield shard
+            yield shard, marker
 
     def marker(self, shard: int) -> dict[str, Any]:
         """The record of a finished shard: rows, digest, files, sources, failed."""
@@ -291,6 +276,28 @@ class Store:
         if lacking := _lacking(dict(record), NEEDED_IN_MARKER):
             raise StoreError(f"'{self.path}' is damaged: the marker of shard {shard} lacks {lacking}.")
         return dict(record)
+
+    def sources(self) -> Iterator[dict[str, Any]]:
+        """The files that the rows of finished shards came from, in order: file, size, sha256, rows."""
+        last: dict[str, Any] = {}
+        for _, marker in self.markers():
+            for entry in marker["sources"]:
+                if entry["file"] == last.get("file"):  # goes on from the shard before
+                    last["rows"] += entry["rows"]
+                    last["sha256"] = last["sha256"] or entry["sha256"]
+                    continue
+                if last:
+                    yield last
+                last = dict(entry)
+        if last:
+            yield last
+
+    def source_totals(self) -> dict[str, int]:
+        """How many files the rows came from, and their bytes."""
+        sizes = Counter({"files": 0, "bytes": 0})
+        for source in self.sources():
+            sizes.update(files=1, bytes=source["size"])
+        return dict(sizes)
 
     def write_shard(self, shard: int, values: Mapping[str, Array], record: Mapping[str, Any]) -> None:
         """Write all columns of a shard, (rows,) or (rows, width), then its marker."""
@@ -320,14 +327,21 @@ class Store:
         """All files of a shard, relative to the store."""
         return [self.file(name, shard) for name in self.columns]
 
-    def finish(self, **more: Any) -> None:
-        """Declare the store complete, once every shard is marked."""
+    def finish(self, failed: Iterable[Mapping[str, str]] = ()) -> None:
+        """Declare the store complete, once every shard is marked.
+
+        failed: inputs that gave no rows at all, {file, reason}; those that failed in a shard are in its marker
+        """
         missing = self.n_shards - sum(1 for _ in self.finished_shards())
         if missing:
             raise StoreError(f"'{self.path}' still lacks {missing} of {self.n_shards} shards; run the command again.")
+        reasons = {entry["file"]: entry["reason"] for entry in (*self.attributes.get("failed", []), *failed)}
+        for _, marker in self.markers():
+            reasons.update((entry["file"], entry["reason"]) for entry in marker["failed"])
         attributes = {
             **self.attributes,
-            **more,
+            "sources": self.source_totals(),  # their names stay in the markers: a survey has millions of them
+            "failed": [{"file": file, "reason": reason} for file, reason in reasons.items()],
             "fingerprint": self.fingerprint_of_shards(),
             "complete": True,
         }
@@ -401,26 +415,6 @@ def _open_group(path: Path) -> zarr.Group:
     if not isinstance(attributes.get(KEY), dict):
         raise StoreError(f"'{path}' is a Zarr group but not a spectrabridge store; choose another path.")
     return group
-
-
-def _create_array(group: zarr.Group, name: str, column: Column, n: int, shard_rows: int) -> None:
-    attributes = {"unit": column.unit, "description": column.description}
-    kind = np.dtype(column.dtype).kind
-    # rows that were never written must not look like data
-    fill: Any = np.nan if kind == "f" else (-1 if kind == "i" else 0xFFFFFFFF)
-    common: dict[str, Any] = {"dtype": column.dtype, "fill_value": fill, "attributes": attributes}
-    if column.width is None:
-        # no compression: noise hardly shrinks, and single rows stay cheap to read
-        group.create_array(name, shape=(n,), chunks=(shard_rows,), compressors=None, **common)
-    else:
-        group.create_array(
-            name,
-            shape=(n, column.width),
-            chunks=(CHUNK_ROWS, column.width),
-            shards=(shard_rows, column.width),
-            compressors=None,
-            **common,
-        )
 
 
 def _lacking(record: Mapping[str, Any], needed: Mapping[str, type]) -> str:

@@ -157,7 +157,7 @@ def _write_store(options: SyntheticOptions) -> int:
         batch = _joined([prepare([part], grid, options.preparation) for part in parts])
         store.write_shard(shard, spectra_values(batch), {"sources": [], "failed": []})
     if not store.complete:
-        store.finish(sources=[], failed=[])
+        store.finish()
     say(f"'{store.path}': {n} synthetic spectra of {n_stars} stars.")
     return 0
 

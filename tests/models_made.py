@@ -47,7 +47,7 @@ def make_store(path: Path, n: int = 300, seed: int = 0, poor: tuple[int, ...] = 
     batch = make_spectra(n, seed, poor=poor)
     for shard in range(store.n_shards):
         store.write_shard(shard, spectra_values(batch.take(store.rows(shard))), {"sources": [], "failed": []})
-    store.finish(sources=[], failed=[])
+    store.finish()
     return store
 
 

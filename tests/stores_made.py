@@ -10,7 +10,7 @@ import numpy as np
 from stores.embeddings import EmbeddingStore, embedding_columns
 from stores.flags import Flag
 from stores.grid import Grid
-from stores.plan import repeated_ids
+from stores.listing import repeated_ids
 from stores.prepare import Preparation, prepare
 from stores.spectra import SpectraStore, spectra_columns, spectra_details, spectra_values
 from stores.spectrum import Arm, SpectrumBatch
@@ -81,8 +81,7 @@ def make_spectra(path: Path, n: int = 150, *, shards: int | None = None, **batch
     for shard in range(store.n_shards)[:shards]:
         write_spectra_shard(store, shard, made)
     if shards is None:
-        sources = [entry for shard in range(store.n_shards) for entry in store.marker(shard)["sources"]]
-        store.finish(sources=sources, failed=FAILED)
+        store.finish(FAILED)
     return SpectraStore.open(path, unfinished=True)
 
 
@@ -135,5 +134,5 @@ def make_embeddings(
         rows = store.rows(shard)
         values = {name: column[rows] for name, column in columns.items()}
         store.write_shard(shard, values, source(store, shard))
-    store.finish(sources=[], failed=[])
+    store.finish()
     return EmbeddingStore.open(path)

@@ -20,10 +20,11 @@ from ingest_made import GRID, ROWS, assert_same_store, big_table, made, options,
 
 from stores import Grid, Preparation, SpectraStore, prepare
 from stores.errors import SpectraBridgeError, StoreError
-from stores.ingest import in_processes, ingest
-from stores.plan import Plan
+from stores.ingest import ingest
+from stores.processes import in_processes
 from stores.spectra import spectra_values
 from stores.surveys import ReadOptions, get_survey
+from stores.task import Task
 
 WRITERS: dict[str, Callable[[Path], list[Path]]] = {
     "lamost": lambda folder: [
@@ -65,7 +66,8 @@ def test_a_store_holds_what_prepare_gives(survey: str, tmp_path: Path) -> None:
     assert store.preparation == preparation
     assert store.grid == Grid.parse(GRID)
     assert store.survey == survey
-    sources = store.attributes["sources"]
+    sources = list(store.sources())
+    assert store.attributes["sources"] == {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
     assert [entry["file"] for entry in sources] == [str(path) for path in files]
     assert sum(entry["rows"] for entry in sources) == len(store)
     assert not [fault for _, faults in store.verify() for fault in faults]
@@ -101,13 +103,13 @@ def test_running_again_finishes_and_repeats_nothing(
     with pytest.raises(StoreError, match=rf"not finished \({shards} of 3 shards\)"):
         SpectraStore.open(tmp_path / "out.zarr")
     again: list[int] = []
-    make = Plan.make
+    make = Task.make
 
-    def counted(plan: Plan, rows: slice) -> Any:
-        again.append(rows.start // 256)
-        return make(plan, rows)
+    def counted(task: Task) -> Any:
+        again.append(task.start // 256)
+        return make(task)
 
-    monkeypatch.setattr(Plan, "make", counted)
+    monkeypatch.setattr(Task, "make", counted)
     assert_same_store(made(tmp_path, path), whole)
     assert again == list(range(shards, 3))
 

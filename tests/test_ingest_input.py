@@ -76,9 +76,9 @@ def test_a_file_whose_data_are_cut_off_keeps_its_row(tmp_path: Path) -> None:
 def test_a_file_that_changes_after_the_plan_is_not_trusted(tmp_path: Path) -> None:
     files = lamost_files(tmp_path)
     chosen = options(tmp_path, *files, survey="lamost")
-    plan = chosen.plan(chosen.files, Grid.parse(GRID), Preparation())
+    plan = chosen.plan(chosen.files, Grid.parse(GRID), Preparation(), chosen.out)
     write_lamost(files[2], obsid=5, n_pix=700)
-    columns, record = plan.make(slice(0, 4))
+    columns, record = plan.make()
     np.testing.assert_array_equal(columns["id"], BIG_ID + np.arange(4))
     np.testing.assert_array_equal((columns["flags"] & Flag.UNREADABLE) != 0, [False, False, True, False])
     assert "changed while it was read; write it into another store" in record["failed"][0]["reason"]

@@ -22,9 +22,10 @@ from stores_made import (
 )
 
 from stores import EmbeddingStore, Flag, SpectraStore, open_store
+from stores.column import CHUNK_ROWS
 from stores.errors import StoreError
 from stores.spectra import spectra_values
-from stores.store import CHUNK_ROWS, KEY, SHARD_ROWS, shard_rows_for
+from stores.store import KEY, SHARD_ROWS, shard_rows_for
 
 
 def test_values_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ def test_complete_stands_only_after_finish(tmp_path: Path) -> None:
     attributes = json.loads((store.path / "zarr.json").read_text())["attributes"][KEY]
     assert attributes["complete"] is False
     assert "fingerprint" not in attributes
-    store.finish(sources=[], failed=[])
+    store.finish()
     attributes = json.loads((store.path / "zarr.json").read_text())["attributes"][KEY]
     assert attributes["complete"] is True
     assert attributes["fingerprint"] == store.fingerprint
