@@ -108,15 +108,24 @@ class PretrainOptions:
 
 def pretrain(options: PretrainOptions) -> int:
     """Run or resume a training; returns the exit status."""
+    from embed.launch import join_processes, leave_processes
+
+    join_processes()
+    try:
+        return _pretrain(options)
+    finally:
+        leave_processes()
+
+
+def _pretrain(options: PretrainOptions) -> int:
+    """The part of one of the processes."""
     from accelerate import Accelerator
     from transformers.utils import logging
 
     from embed.batches import Batches, open_stores
     from embed.checkpoint import Checkpoint
-    from embed.launch import join_processes, leave_processes
 
     logging.disable_progress_bar()
-    join_processes()
     accelerator = Accelerator()
     stores = open_stores(options.stores)
     sources = [store.fingerprint for store in stores]
@@ -146,10 +155,7 @@ def pretrain(options: PretrainOptions) -> int:
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     last = options.steps if options.stop_after is None else min(options.steps, state.step + options.stop_after)
     run = _Run(options, accelerator, wrapped, optimizer, batches, checkpoint, state)
-    try:
-        run.until(last)
-    finally:
-        leave_processes()
+    run.until(last)
     if accelerator.is_main_process:
         best = min((entry["validation"] for entry in state.history), default=math.nan)
         done = "done" if state.step == options.steps else f"stopped at step {state.step} of {options.steps}"

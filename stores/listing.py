@@ -165,13 +165,14 @@ class Listing:
         passes = 1 + rows // IDS_AT_ONCE
         for remainder in range(passes):
             ids, places = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-            for start, count, blob in self._database.execute(
-                "SELECT start, count, ids FROM files WHERE start IS NOT NULL ORDER BY start"
-            ):
-                own = np.frombuffer(blob, np.int64, count)
+            found = self._database.execute("SELECT count, ids FROM files WHERE start IS NOT NULL ORDER BY start")
+            row = 0
+            while many := found.fetchmany(1024):  # an array for each file would cost more than the ids
+                own = np.frombuffer(b"".join(blob[: 8 * count] for count, blob in many), np.int64)
                 chosen = np.flatnonzero(own % passes == remainder)
                 ids.append(own[chosen])
-                places.append(start + chosen)
+                places.append(row + chosen)
+                row += len(own)
             repeated = np.concatenate(places)[repeated_ids(np.concatenate(ids))]
             self._database.executemany("INSERT INTO repeated VALUES (?)", ((int(row),) for row in repeated))
 

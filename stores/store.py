@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 KEY = "spectrabridge"
-SHARD_ROWS = 2048  # rows in a file: large enough for object stores, small enough to lose
+SHARD_ROWS = 1024  # rows in a file: large enough for object stores, small enough to lose
 
 # attributes without which a store cannot be used
 NEEDED = {

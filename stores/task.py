@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,37 +51,39 @@ class Task:
         waiting: list[SpectrumBatch] = []
         record: dict[str, Any] = {"sources": [], "failed": []}
         for source in self.sources:
-            batch = self._read(source, record)
-            for start in range(0, len(batch), BLOCK_ROWS):
-                waiting.append(batch.take(slice(start, start + BLOCK_ROWS)))
+            for batch in self._read(source, record):
+                waiting.append(batch)
                 if sum(map(len, waiting)) >= BLOCK_ROWS:
                     done = self._prepare_into(columns, waiting, done)
         if waiting:
             self._prepare_into(columns, waiting, done)
         return columns, record
 
-    def _read(self, source: Source, record: dict[str, Any]) -> SpectrumBatch:
-        """The rows of one file that are among these, with velocities and flags; entered in the record."""
+    def _read(self, source: Source, record: dict[str, Any]) -> Iterator[SpectrumBatch]:
+        """The rows of one file that are among these, a block at a time, with velocities and flags; as recorded."""
         first = max(self.start, source.start)
         last = min(self.start + len(self.ids), source.start + source.count)
-        own = slice(first - self.start, last - self.start)
-        wanted = self.ids[own]
-        read = get_survey(self.survey).read
-        checksum = ""
-        try:
-            batch = read(source.path, self.options, slice(first - source.start, last - source.start))
-            if not np.array_equal(batch.id, wanted):
-                raise InputError(f"'{source.path}' changed while it was read; write it into another store.")
-            if first == source.start:  # once a file, by whoever makes its first row
-                checksum = file_checksum(source.path)
-        except (InputError, OSError) as error:
-            record["failed"].append({"file": str(source.path), "reason": str(error)})
-            batch = _unreadable(wanted, self.grid)
-        if self.velocities is not None:
-            batch.set_rv(self.velocities.lookup(batch.id, _known_rv(batch)))
-        batch.flag(self.repeated[own], Flag.DUPLICATE_ID)
-        entry = {"file": str(source.path), "size": source.size, "sha256": checksum, "rows": last - first}
+        entry = {"file": str(source.path), "size": source.size, "sha256": "", "rows": last - first}
         record["sources"].append(entry)
+        for start in range(first, last, BLOCK_ROWS):
+            rows = slice(start, min(start + BLOCK_ROWS, last))
+            own = slice(rows.start - self.start, rows.stop - self.start)
+            try:
+                batch = self._block(source, slice(rows.start - source.start, rows.stop - source.start), self.ids[own])
+                if rows.start == source.start:  # once a file, by whoever makes its first row
+                    entry["sha256"] = file_checksum(source.path)
+            except (InputError, OSError) as error:
+                record["failed"].append({"file": str(source.path), "reason": str(error)})
+                batch = _unreadable(self.ids[own], self.grid)
+            if self.velocities is not None:
+                batch.set_rv(self.velocities.lookup(batch.id, _known_rv(batch)))
+            batch.flag(self.repeated[own], Flag.DUPLICATE_ID)
+            yield batch
+
+    def _block(self, source: Source, rows: slice, wanted: NDArray[np.int64]) -> SpectrumBatch:
+        batch = get_survey(self.survey).read(source.path, self.options, rows)
+        if not np.array_equal(batch.id, wanted):
+            raise InputError(f"'{source.path}' changed while it was read; write it into another store.")
         return batch
 
     def _prepare_into(self, columns: dict[str, Array], waiting: list[SpectrumBatch], done: int) -> int:

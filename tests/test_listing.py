@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import tracemalloc
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -211,3 +213,21 @@ def test_another_process_reads_what_one_has_listed(tmp_path: Path) -> None:
     other = Listing.open(tmp_path / "x?.files#1")
     assert other.totals == first.totals
     np.testing.assert_array_equal(other.ids(slice(1, 6)), BIG_ID + np.arange(1, 6))
+
+
+def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [file] = tables(tmp_path, 1)
+    survey = get_survey("table")
+    numbers = count(BIG_ID)
+    cheap = Survey("table", survey.read, lambda path: np.array([next(numbers)]), survey.files)
+    monkeypatch.setattr(module, "get_survey", lambda name: cheap)
+    monkeypatch.setattr(module, "IDS_AT_ONCE", 500)
+    peak = {}
+    for n in (1_000, 6_000):
+        listing = Listing(tmp_path / f"{n}.files")
+        tracemalloc.start()
+        listing.look((file for _ in range(n)), "table")
+        peak[n] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert listing.totals[:2] == (n, n)
+    assert peak[6_000] < peak[1_000] + 5_000 * 20, peak  # a path alone would be 200 bytes

@@ -1,3 +1,6 @@
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +13,7 @@ from stores.flags import Flag
 from stores.grid import SPEED_OF_LIGHT
 from stores.surveys import ReadOptions, get_survey
 from stores.surveys.air import air_to_vacuum
+from stores.surveys.fits import open_fits
 
 TABLE = get_survey("table")
 OPTIONS = ReadOptions()
@@ -156,3 +160,47 @@ def test_real_file():
         np.testing.assert_allclose(batch.rv, SPEED_OF_LIGHT * data["Z"])
     np.testing.assert_allclose(batch.wavelength, 10.0 ** (3.5675 + 1e-4 * np.arange(3350)))
     assert not batch.flags.any()
+
+
+def test_a_large_fits_table_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 50
+    columns = {
+        "uint": fits.Column("uint", "J", bzero=2**31, array=np.arange(n) + 2**31),
+        "scaled": fits.Column("scaled", "I", array=np.arange(n)),
+        "name": fits.Column("name", "5A", array=[f"s{i}" for i in range(n)]),
+        "good": fits.Column("good", "L", array=np.arange(n) % 3 == 0),
+        "flux": fits.Column("flux", "12E", dim="(4, 3)", array=np.arange(n * 12).reshape(n, 3, 4)),
+    }
+    path = tmp_path / "a.fits"
+    first = fits.BinTableHDU.from_columns([fits.Column("x", "K", array=np.arange(2000))], name="FIRST")
+    second = fits.BinTableHDU.from_columns(list(columns.values()), name="SECOND")
+    fits.HDUList([fits.PrimaryHDU(), first, second]).writeto(path)
+    fits.setval(path, "TSCAL2", value=0.5, ext=2)
+    fits.setval(path, "TZERO2", value=3.0, ext=2)
+    wholes = {}
+    for size in (2**25, 1, 200, 1000):
+        monkeypatch.setattr("stores.surveys.fits.PART_BYTES", size)
+        with open_fits(path) as file:
+            for rows in (slice(None), slice(7, 31), slice(49, 90), slice(5, 5), slice(20, 10), slice(-3, None)):
+                for name in columns:
+                    value = file.column(file.hdu("second"), name, rows=rows)
+                    whole = wholes.setdefault((name, str(rows)), value)
+                    assert value.dtype == whole.dtype
+                    np.testing.assert_array_equal(value, whole)
+            np.testing.assert_array_equal(file.column(file.hdu("first"), "x"), np.arange(2000))
+    np.testing.assert_array_equal(wholes["uint", str(slice(7, 31))], np.arange(7, 31) + 2**31)
+    np.testing.assert_array_equal(wholes["scaled", str(slice(7, 31))], np.arange(7, 31) * 0.5 + 3)
+
+
+def test_a_large_fits_table_is_not_copied_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_table(tmp_path / "a.fits", n=2000, n_pix=500)
+    monkeypatch.setattr("stores.surveys.fits.PART_BYTES", 2**18)
+    TABLE.read(path, OPTIONS, slice(0, 10))
+    tracemalloc.start()
+    np.testing.assert_array_equal(TABLE.ids(path)[:5], 100 + np.arange(5))
+    for start in range(0, 2000, 500):
+        TABLE.read(path, OPTIONS, slice(start, start + 10))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert path.stat().st_size > 8e6
+    assert peak < 3e6

@@ -24,14 +24,17 @@ from stores.surveys import ALL_ROWS
 
 GZIP_MAGIC = b"\x1f\x8b"
 FITS_MAGIC = b"SIMPLE  ="
+PART_BYTES = 2**25  # of a table that is larger, no more than this is read at once
 
 
 class FitsFile:
     """An open FITS file: HDUs and columns by name (any case), arrays in native byte order and as copies."""
 
-    def __init__(self, path: Path, hdus: Any) -> None:
+    def __init__(self, path: Path, hdus: Any, raw: IO[bytes]) -> None:
         self.path = path
         self.hdus = hdus
+        self._raw = raw
+        self._part: tuple[Any, ...] = (None, 0, 0, None)
 
     @property
     def header(self) -> Any:
@@ -61,7 +64,30 @@ class FitsFile:
         if name is None:
             raise InputError(f"'{self.path}' has no column {' or '.join(names)} in HDU {hdu.name}.")
         with _blaming(self.path, f"column {name} of HDU {hdu.name}"):
-            return _native(hdu.data[name][rows])
+            if hdu.size <= PART_BYTES or hdu.header.get("PCOUNT") or rows.step not in (None, 1):
+                return _native(hdu.data[name][rows])
+            start, stop, _ = rows.indices(hdu.header["NAXIS2"])
+            many = max(1, PART_BYTES // hdu.header["NAXIS1"])
+            starts = range(start, max(stop, start + 1), many)
+            return np.concatenate([_native(self._rows(hdu, i, min(i + many, stop))[name]) for i in starts])
+
+    def _rows(self, hdu: Any, start: int, stop: int) -> Any:
+        """Rows of a large table, as a table of their own.
+
+        Not through hdu.data: when that goes, astropy may copy every column of the whole table into memory.
+        """
+        from astropy.io import fits
+
+        if self._part[:3] != (hdu, start, stop):
+            self._part = (None, 0, 0, None)  # one part at a time in memory
+            header = hdu.header.copy()
+            header["NAXIS2"] = max(stop - start, 0)
+            self._raw.seek(hdu.fileinfo()["datLoc"] + start * header["NAXIS1"])
+            data = self._raw.read(header["NAXIS2"] * header["NAXIS1"])
+            data += bytes(-len(data) % 2880)
+            part = fits.BinTableHDU.fromstring(header.tostring().encode("ascii") + data, uint=True)
+            self._part = (hdu, start, stop, part.data)
+        return self._part[3]
 
     def image(self, hdu: Any, rows: slice = ALL_ROWS) -> NDArray[Any]:
         """The chosen rows of an image (its first numpy axis); only they are read from a plain file."""
@@ -102,7 +128,7 @@ def open_fits(path: Path) -> Iterator[FitsFile]:
             _check_length(path, hdus, raw)
             with naming(path):
                 try:
-                    yield FitsFile(path, hdus)
+                    yield FitsFile(path, hdus, raw)
                 except fits.VerifyError as error:
                     raise InputError(f"has a header that cannot be read ({_first_line(error)}).") from error
 
