@@ -1,8 +1,10 @@
-"""Models by name: built in, in a folder, or on a hub. Only safetensors are read."""
+"""Models by name: built in, in a folder, on a hub, or SpecCLIP's. Only safetensors are read, but for SpecCLIP's."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +14,24 @@ from stores.prepare import RECIPE, Preparation
 from stores.provenance import file_checksum, fingerprint
 
 if TYPE_CHECKING:
-    from embed.model import SpectralTransformer
+    import torch
 
 BUILT_IN = Path(__file__).parent / "models"
 DEFAULT = "tiny-lamost"
 WEIGHTS = "model.safetensors"
+SPECCLIP = "specclip:"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 def load_model(name: str) -> LoadedModel:
-    """A pre-trained model: a built-in name, a folder from embed-pretrain, or a hub id such as USER/MODEL."""
+    """A pre-trained model.
+
+    name: built-in, a folder from embed-pretrain, a hub id such as USER/MODEL, or specclip: and a path or hub id
+    """
+    if name.startswith(SPECCLIP):
+        from embed.specclip import load_specclip
+
+        return load_specclip(name)
     folder = _folder(name)
     config = folder / "config.json"
     if not config.is_file():
@@ -40,54 +50,79 @@ def load_model(name: str) -> LoadedModel:
         raise ModelError(f"'{config}' is not valid JSON; copy the model again.") from None
     if kind != "spectrabridge":
         raise ModelError(f"'{name}' is a model of type '{kind}', not a spectrabridge model.")
-    return LoadedModel(name, folder)
+    return _load_spectral(name, folder)
 
 
+@dataclass(frozen=True)
 class LoadedModel:
-    """A model's weights in memory, ready to embed, and what is known of them."""
+    """A model's weights in memory, ready to embed, and what is known of them.
 
-    def __init__(self, name: str, folder: Path) -> None:
-        import torch
-        from safetensors import SafetensorError
-        from transformers.utils import logging
+    model: called with flux, ivar (B, n_pix) and the start of their grid; what it returns has an embedding (B, width)
+    preprocessing: how the spectra it was trained on were prepared, with its fingerprint
+    variant: which of the published forms this is, where there are several
+    fixed_grid: it embeds spectra on its own grid and on no other
+    """
 
-        from embed.model import SpectralTransformer
-
-        logging.disable_progress_bar()
-        self.name = Path(name).resolve().name if Path(name).is_dir() else name
-        try:
-            loaded: Any = SpectralTransformer.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-            )
-        except (SafetensorError, RuntimeError, ValueError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"the weights of '{name}' cannot be loaded ({reason}); copy the model again.") from None
-        model, found = loaded
-        wrong = sorted(str(key) for kind in ("missing_keys", "unexpected_keys") for key in found[kind])
-        if wrong:
-            raise ModelError(f"the weights of '{name}' do not fit its config.json ({wrong[0]}); copy the model again.")
-        self.model: SpectralTransformer = model.eval()
-        self.fingerprint = fingerprint([file_checksum(folder / WEIGHTS), (folder / "config.json").read_text()])
-        preprocessing = self.model.config.preprocessing
-        if not preprocessing:
-            raise ModelError(f"'{name}' does not say how its training spectra were prepared; pre-train it again.")
-        if preprocessing["recipe"] != RECIPE:
-            raise ModelError(
-                f"'{name}' was trained on spectra of preparation recipe {preprocessing['recipe']}, and this version "
-                f"of spectrabridge prepares by recipe {RECIPE}; use the version that the model was trained with."
-            )
-        self.preparation = Preparation.from_attributes(preprocessing)
-        self.preparation_fingerprint: str = preprocessing["fingerprint"]
-        self.grid = Grid.parse(self.model.config.grid)
+    name: str
+    model: torch.nn.Module
+    fingerprint: str
+    preprocessing: dict[str, Any]
+    grid: Grid
+    width: int
+    variant: str | None = None
+    fixed_grid: bool = False
 
     @property
-    def width(self) -> int:
-        return int(self.model.config.width)
+    def preparation(self) -> Preparation:
+        return Preparation.from_attributes(self.preprocessing)
+
+    @property
+    def preparation_fingerprint(self) -> str:
+        return str(self.preprocessing["fingerprint"])
 
     def attributes(self) -> dict[str, str | int]:
         """What an embedding store says of the model that made it."""
         weights = sum(parameter.numel() for parameter in self.model.parameters())
-        return {"name": self.name, "fingerprint": self.fingerprint, "width": self.width, "weights": weights}
+        known: dict[str, str | int] = {"name": self.name, "fingerprint": self.fingerprint, "width": self.width}
+        return {**known, "weights": weights} | ({} if self.variant is None else {"variant": self.variant})
+
+
+def _load_spectral(name: str, folder: Path) -> LoadedModel:
+    """A SpectralTransformer from a folder with its config.json and weights."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    from embed.model import SpectralTransformer
+
+    logging.disable_progress_bar()
+    try:
+        loaded: Any = SpectralTransformer.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+    except (SafetensorError, RuntimeError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"the weights of '{name}' cannot be loaded ({reason}); copy the model again.") from None
+    model, found = loaded
+    wrong = sorted(str(key) for kind in ("missing_keys", "unexpected_keys") for key in found[kind])
+    if wrong:
+        raise ModelError(f"the weights of '{name}' do not fit its config.json ({wrong[0]}); copy the model again.")
+    preprocessing = model.config.preprocessing
+    if not preprocessing:
+        raise ModelError(f"'{name}' does not say how its training spectra were prepared; pre-train it again.")
+    if preprocessing["recipe"] != RECIPE:
+        raise ModelError(
+            f"'{name}' was trained on spectra of preparation recipe {preprocessing['recipe']}, and this version "
+            f"of spectrabridge prepares by recipe {RECIPE}; use the version that the model was trained with."
+        )
+    return LoadedModel(
+        name=Path(name).resolve().name if Path(name).is_dir() else name,
+        model=model.eval(),
+        fingerprint=fingerprint([file_checksum(folder / WEIGHTS), (folder / "config.json").read_text()]),
+        preprocessing=preprocessing,
+        grid=Grid.parse(model.config.grid),
+        width=int(model.config.width),
+    )
 
 
 def built_in_models() -> list[str]:
@@ -104,7 +139,8 @@ def _folder(name: str) -> Path:
     if path.is_file():
         if path.suffix in PICKLES:
             raise ModelError(
-                f"'{name}' is a pickle, which could run any code; name a folder with config.json and {WEIGHTS}."
+                f"'{name}' is a pickle, which could run any code; name a folder with config.json and {WEIGHTS}, or "
+                f"{SPECCLIP}{name} if it is SpecCLIP's."
             )
         raise ModelError(f"'{name}' is a file; name the folder with its config.json and {WEIGHTS}.")
     if name.count("/") == 1 and not name.startswith((".", "/")):
@@ -115,11 +151,18 @@ def _folder(name: str) -> Path:
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
+
+    return fetch(name, lambda: snapshot_download(name, allow_patterns=["config.json", WEIGHTS]))
+
+
+def fetch(name: str, download: Callable[[], str]) -> Path:
+    """What `download` fetches from the hub for the model of this name."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["config.json", WEIGHTS]))
+        return Path(download())
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError):
         raise ModelError(
-            f"model '{name}' is no folder here and could not be fetched from the hub; check the name and the network."
+            f"model '{name}' is not to be found here and could not be fetched from the hub; check the name and the "
+            "network."
         ) from None

@@ -30,6 +30,7 @@ PREPARATIONS = {
     "observed": Preparation(frame="observed"),
     "none": Preparation(continuum="none"),
     "specclip": Preparation(continuum="specclip"),
+    "linear": Preparation(continuum="specclip", resampling="linear"),
     "degraded": Preparation(resolving_power=1800),
     "much degraded": Preparation(resolving_power=300, continuum="none"),
 }

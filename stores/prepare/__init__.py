@@ -12,7 +12,7 @@ from stores.errors import OptionError
 from stores.flags import Flag
 from stores.grid import SPEED_OF_LIGHT, Grid
 from stores.prepare.continuum import smooth_continuum, typical_flux
-from stores.prepare.resample import resample
+from stores.prepare.resample import interpolate, resample
 from stores.prepare.resolution import degrade, kernel_reach
 from stores.prepare.specclip import specclip_continuum
 from stores.provenance import fingerprint
@@ -35,6 +35,8 @@ class Preparation:
     """Gaussian sigma of the `smooth` continuum, km/s."""
     resolving_power: float | None = None
     """Degrade to this resolving power (lambda / FWHM) where the spectrum's own is higher."""
+    resampling: Literal["conserving", "linear"] = "conserving"
+    """Onto the grid by conserving flux, or by linear interpolation in log wavelength as SpecCLIP was trained."""
 
     def __post_init__(self) -> None:
         if not 300 <= self.continuum_width <= 100_000:
@@ -45,12 +47,15 @@ class Preparation:
     def attributes(self, grid: Grid) -> dict[str, Any]:
         """What a store says of its preparation; the fingerprint leaves out the grid's ends but not its step."""
         options = {**asdict(self), "step": grid.step, "medium": "vacuum", "recipe": RECIPE}
+        if self.resampling == "conserving":  # which is what stores and models that do not name it were made with
+            del options["resampling"]
         return {**options, "fingerprint": fingerprint(options)}
 
     @classmethod
     def from_attributes(cls, attributes: dict[str, Any]) -> Preparation:
         """The preparation that a store or model names."""
-        return cls(**{name: attributes[name] for name in cls.__dataclass_fields__})
+        named = {"resampling": "conserving", **attributes}
+        return cls(**{name: named[name] for name in cls.__dataclass_fields__})
 
 
 def prepare(batches: Sequence[SpectrumBatch], grid: Grid, preparation: Preparation) -> SpectrumBatch:
@@ -111,6 +116,7 @@ def _on_grid(batch: SpectrumBatch, grid: Grid, preparation: Preparation) -> Spec
     """Degrade, shift and resample each arm, and join the arms by inverse variance."""
     redshift = batch.rv / SPEED_OF_LIGHT if preparation.frame == "rest" else np.zeros(len(batch))
     target = grid.wavelength
+    bring = interpolate if preparation.resampling == "linear" else resample
     # an empty batch has neither
     low = grid.edges[0] * (1 + redshift.min(initial=0.0))
     high = grid.edges[-1] * (1 + redshift.max(initial=0.0))
@@ -130,7 +136,7 @@ def _on_grid(batch: SpectrumBatch, grid: Grid, preparation: Preparation) -> Spec
             ends = grid.edges[[0, -1]] * (1 + redshift[:, None])  # (n, 2)
             short &= (arm.wavelength > ends[:, :1]) & (arm.wavelength < ends[:, 1:])
             flags[np.any(short, axis=1)] |= np.uint32(Flag.RESOLUTION_UNMATCHED)
-        flux, ivar = resample(arm.wavelength, arm.flux, arm.ivar, target, redshift)
+        flux, ivar = bring(arm.wavelength, arm.flux, arm.ivar, target, redshift)
         weight += ivar
         total += ivar * flux
     flux = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)

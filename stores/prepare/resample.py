@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Float = NDArray[np.float64]
 MIN_COVERAGE = 0.5
 ROWS_AT_ONCE = 64  # keeps the working arrays of shifted rows inside the processor's cache
+NEGLIGIBLE = 0.01  # share of a masked or missing neighbour that interpolation may leave out: a rounded wavelength
 
 
 def resample(
@@ -57,6 +58,39 @@ def resample(
         else:
             sums = _shifted(wavelength, flux[rows], ivar[rows], target, redshift[rows])
         new_flux[rows], new_ivar[rows] = _combine(*sums, target)
+    return new_flux, new_ivar
+
+
+def interpolate(
+    wavelength: Float, flux: Float, ivar: Float, target: Float, redshift: Float | None = None
+) -> tuple[Float, Float]:
+    """The same as `resample` by linear interpolation in log wavelength, which does not conserve flux.
+
+    For models that were trained on interpolated spectra. Variances are propagated as for independent pixels; an
+    output pixel is masked where either of the two pixels around it is.
+    """
+    x = np.log(wavelength)
+    shift = np.zeros(1) if redshift is None or not np.any(redshift) else np.log1p(redshift)
+    at = np.log(target) + shift[:, None]  # (n or 1, n_out)
+    after = np.clip(np.searchsorted(x, at), 1, len(x) - 1)
+    share = (at - x[after - 1]) / (x[after] - x[after - 1])
+    inside = (share > -NEGLIGIBLE) & (share < 1 + NEGLIGIBLE)
+    share = np.clip(share, 0.0, 1.0)
+    used = ivar > 0
+    variance = np.divide(1.0, ivar, out=np.zeros(ivar.shape), where=used)
+    value = np.where(used, flux, 0.0)
+    good = np.broadcast_to(inside, (len(flux), len(target)))
+    weight, total, spread = (np.zeros(good.shape) for _ in range(3))
+    for place, part in ((after - 1, 1 - share), (after, share)):
+        there = np.take_along_axis(used, place, axis=1)
+        good = good & (there | (part < NEGLIGIBLE))
+        part = part * there
+        weight += part
+        total += part * np.take_along_axis(value, place, axis=1)
+        spread += part**2 * np.take_along_axis(variance, place, axis=1)
+    good &= spread > 0
+    new_flux = np.divide(total, weight, out=np.zeros_like(total), where=good)
+    new_ivar = np.divide(weight**2, spread, out=np.zeros_like(total), where=good)
     return new_flux, new_ivar
 
 
