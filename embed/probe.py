@@ -75,7 +75,7 @@ def probe(options: ProbeOptions) -> int:
         raise OptionError("no spectra store was named; make one with stores-ingest.")
     stores = open_stores(options.stores)
     data = _labelled(stores, options)
-    fold = _folds(data.star, options.folds, options.seed)
+    fold = folds_by_star(data.star, options.folds, options.seed)
     rows = []
     for name in options.models:
         say(f"probing {name} ...")
@@ -239,7 +239,7 @@ def same_stars(ra: Float, dec: Float) -> NDArray[np.int64]:
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
-def _folds(star: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+def folds_by_star(star: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
     """A fold (n,) for each spectrum, the same for all spectra of a star."""
     number = np.random.default_rng(seed).permutation(int(star.max()) + 1) % folds
     return np.asarray(number[star], dtype=np.int64)

@@ -17,7 +17,7 @@ from stores.prepare import Preparation
 from stores.surveys import load_surveys
 
 ROOT = Path(__file__).resolve().parents[1]
-CARDS = sorted((ROOT / "embed/models").glob("*/README.md"))
+CARDS = [*sorted((ROOT / "embed/models").glob("*/README.md")), *sorted((ROOT / "stores/simulate/data").glob("*.md"))]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *CARDS]
 TEXT = {str(page.relative_to(ROOT)).removeprefix("docs/"): page.read_text() for page in PAGES}
 SCRIPTS = {point.name: point.module for point in entry_points(group="console_scripts")}

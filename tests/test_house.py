@@ -48,7 +48,7 @@ def test_types_are_shipped(package: str) -> None:
 def test_all_commands_are_there() -> None:
     names = {point.name for point in COMMANDS}
     assert names >= {"stores-ingest", "stores-info", "stores-verify", "stores-export", "stores-search"}
-    assert names >= {"embed-pretrain", "embed-spectra", "embed-probe"}
+    assert names >= {"stores-simulate", "embed-pretrain", "embed-spectra", "embed-probe"}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda point: point.name)

@@ -10,7 +10,7 @@ import pytest
 from astropy.table import Table
 from models_made import make_store, save_model
 
-from embed.probe import ProbeOptions, _folds, cross_validate, probe, ridge, same_stars, scores
+from embed.probe import ProbeOptions, cross_validate, folds_by_star, probe, ridge, same_stars, scores
 from stores.errors import InputError
 from stores.spectra import SpectraStore
 
@@ -49,7 +49,7 @@ def test_spectra_of_a_star_share_its_fold() -> None:
     star = same_stars(ra, dec)
     np.testing.assert_array_equal(star[:200], star[200:400])
     assert len(np.unique(star)) == 202
-    fold = _folds(star, 5, seed=0)
+    fold = folds_by_star(star, 5, seed=0)
     np.testing.assert_array_equal(fold[:200], fold[200:400])
     assert np.bincount(fold).min() > 60
 

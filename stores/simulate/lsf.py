@@ -1,0 +1,104 @@
+"""From a spectrum sampled in ln wavelength to an arm's pixels: Doppler shift, line spread, average over pixels.
+
+Shifts are phases of a Fourier transform, exact for a spectrum that its samples resolve. The line spread is a
+Gaussian of the width that is missing in quadrature to the arm's own, integrated over each pixel: one sparse matrix
+for each class of fibres, shared by all stars, instead of one a star. Rows of the matrix are sums over samples, which
+is as exact as the samples are: the kernel is wider than `MIN_WIDTH` samples, so nothing aliases above 1e-4.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stores.errors import InputError
+from stores.grid import SPEED_OF_LIGHT, pixel_edges
+from stores.simulate.instrument import FWHM, ArmDesign
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+Float = NDArray[np.float64]
+Float32 = NDArray[np.float32]
+
+FIBRE_CLASSES = 5  # widths of the line spread among the fibres, evenly from -1.5 to 1.5 times the scatter
+REACH = 5.0  # sigma at which kernels end
+RESOLUTION = 6000.0  # lambda / FWHM of the emulator's spectra
+MIN_WIDTH = 0.8  # samples, of the Gaussian that is still missing
+
+
+def fibre_widths(scatter: float) -> Float:
+    """Factors (FIBRE_CLASSES,) by which the line spread of a class of fibres is wider than the arm's."""
+    return 1.0 + scatter * np.linspace(-1.5, 1.5, FIBRE_CLASSES)
+
+
+def log_step(samples: Float) -> float:
+    """The step in ln wavelength of samples (n_in,) that are even in it."""
+    return float(np.log(samples[-1] / samples[0])) / (len(samples) - 1)
+
+
+def doppler(flux: Float32, velocity: Float, samples: Float) -> Float32:
+    """Spectra (n, n_in) at samples even in ln wavelength, seen at velocities (n,) in km/s at the same samples.
+
+    Beyond the ends the spectra are continued by a smooth bridge from last to first sample, which only the samples
+    that lie outside after the shift show.
+    """
+    from scipy.fft import irfft, next_fast_len, rfft
+
+    n_in = flux.shape[1]
+    size = next_fast_len(n_in + 128, real=True)
+    bridge = (0.5 - 0.5 * np.cos(np.pi * np.arange(1, size - n_in + 1) / (size - n_in + 1))).astype(np.float32)
+    closed = np.concatenate([flux, flux[:, -1:] + (flux[:, :1] - flux[:, -1:]) * bridge], axis=1)
+    shift = np.log1p(velocity / SPEED_OF_LIGHT) / log_step(samples)
+    phase = np.exp(-2j * np.pi / size * shift[:, None] * np.arange(size // 2 + 1)).astype(np.complex64)
+    shifted: Float32 = irfft(rfft(closed, axis=1) * phase, size, axis=1)[:, :n_in]
+    return shifted
+
+
+@lru_cache(maxsize=64)
+def spread(arm: ArmDesign, width: float, start: float, step: float, n_in: int) -> csr_array:
+    """The sparse matrix (n_pix, n_in) from samples at start * exp(i step) to an arm's pixels.
+
+    width: factor on the arm's line spread
+    Pixels that the samples do not reach have empty rows. Raises InputError for an arm too sharp for the samples.
+    """
+    from scipy.sparse import csr_array
+    from scipy.special import erf
+
+    samples = start * np.exp(step * np.arange(n_in))
+    pixels = arm.pixels
+    edges = pixel_edges(pixels)
+    wanted = width * arm.sigma(pixels)
+    missing2 = wanted**2 - (pixels / RESOLUTION / FWHM) ** 2
+    seen = (edges[1:] > samples[0]) & (edges[:-1] < samples[-1])
+    if np.any(missing2[seen] < (MIN_WIDTH * step * pixels[seen]) ** 2):
+        sharp = pixels[seen] / (FWHM * wanted[seen])
+        raise InputError(
+            f"arm {arm.name} has a resolving power of {sharp.max():.0f}, too close to the synthetic spectra's "
+            f"{RESOLUTION:.0f}; give it less."
+        )
+    sigma = np.sqrt(np.where(seen, missing2, 1.0))
+    first = np.searchsorted(samples, edges[:-1] - REACH * sigma)
+    last = np.searchsorted(samples, edges[1:] + REACH * sigma)
+    count = np.where(seen, last - first, 0)
+    indptr = np.concatenate([[0], np.cumsum(count)])
+    row = np.repeat(np.arange(len(pixels)), count)
+    column = np.arange(indptr[-1]) - np.repeat(indptr[:-1], count) + np.repeat(first, count)
+    to_edge = np.sqrt(2.0) * sigma[row]
+    kernel = erf((edges[row + 1] - samples[column]) / to_edge) - erf((edges[row] - samples[column]) / to_edge)
+    kernel *= samples[column]  # samples are farther apart in Angstrom to the red
+    total = np.bincount(row, kernel, minlength=len(pixels))
+    shape = (len(pixels), n_in)
+    return csr_array(((kernel / total[row]).astype(np.float32), column, indptr), shape=shape)
+
+
+def reached(pixels: Float, sigma: Float, wavelength: Float, velocity: Float) -> NDArray[np.bool_]:
+    """(n, n_pix) True where a pixel's line spread lies within wavelengths (n_in,) seen at velocities (n,)."""
+    edges = pixel_edges(pixels)
+    stretch = 1.0 + velocity[:, None] / SPEED_OF_LIGHT
+    low, high = wavelength[0] * stretch, wavelength[-1] * stretch
+    inside: NDArray[np.bool_] = (edges[:-1] - REACH * sigma > low) & (edges[1:] + REACH * sigma < high)
+    return inside
