@@ -232,3 +232,13 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(OptionError, match="is a file; name a folder"):
         simulate(SimulateOptions(survey="lamost", n=3, out=tmp_path / "out"))
+
+
+def test_shares_of_the_components_can_be_chosen(tmp_path: Path) -> None:
+    options = SimulateOptions(survey="template", n=200, store=tmp_path / "poor.zarr", fractions=(0.0, 0.0, 0.0, 1.0))
+    assert simulate(options) == 0
+    truth = pq.read_table(tmp_path / "poor.truth.parquet")
+    assert set(truth["component"].to_pylist()) == {"metal_poor"}
+    assert np.median(SpectraStore.open(tmp_path / "poor.zarr").read("snr")) > 500  # the template has next to no noise
+    with pytest.raises(OptionError, match="are not shares of thin, thick, halo, metal_poor"):
+        simulate(dataclasses.replace(options, fractions=(0.5, 0.0, 0.0, 0.1)))

@@ -1,8 +1,9 @@
 """The continuum of SpecCLIP, for models that were trained with it.
 
-Polynomial upper envelopes as described for SpecCLIP (arXiv:2507.01939): 3700-5700 A of order 5 and beyond
-6100 A of order 4, after a median filter. It rises with noise (about 0.6 / S/N) and should be used only where
-a published model asks for it.
+Polynomial upper envelopes as in SpecCLIP (arXiv:2507.01939): 3700-5700 A of order 5 and beyond 6100 A of
+order 4, after a median filter. On LAMOST's pixels both are those of its published code, which begins at
+3699.99 A there and so displaces its Balmer windows by one pixel. It rises with noise (about 0.6 / S/N) and
+should be used only where a published model asks for it.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 BLUE, RED = (3700.0, 5700.0), 6100.0
 BALMER = ((4030.0, 4160.0), (4270.0, 4410.0), (4800.0, 4940.0))
+SHOULDER = 10.0  # Angstrom on either side of a window's end, where the bridge finds its height
+LAMOST_STEP = 1e-4  # log10 of Angstrom
 HOT_PEAK = 4500.0  # Angstrom; a first fit that peaks bluer than this is a hot star
 
 
 def specclip_continuum(wavelength: Float, flux: Float, ivar: Float) -> Float:
     """Upper-envelope continuum (n, n_pix) of flux with ivar (n, n_pix).
 
-    SpecCLIP takes 1 where it is not positive, which in other units would be another value: here it stays as
-    fitted, for `prepare` to mask.
+    Two things are not SpecCLIP's. It takes 1 where the fit is not positive, which in other units would be
+    another value: here it stays as fitted, for `prepare` to mask. And it divides what lies outside both fits by
+    the filtered flux itself, which leaves no spectrum: here a straight line joins the fits.
     """
     from scipy.ndimage import median_filter
 
-    smooth = median_filter(_bridged(flux, ivar > 0), size=(1, 7), mode="nearest")
+    smooth = median_filter(_bridged(flux, ivar > 0), size=(1, 7), mode="constant")  # zeros beyond the ends
     blue = (wavelength >= BLUE[0]) & (wavelength <= BLUE[1])
     red = wavelength > RED
     gap = (wavelength > BLUE[1]) & ~red
@@ -35,7 +39,6 @@ def specclip_continuum(wavelength: Float, flux: Float, ivar: Float) -> Float:
         continuum[:, wavelength < BLUE[0]] = continuum[:, blue][:, :1]
     if np.count_nonzero(red) > 50:
         continuum[:, red] = _red(wavelength[red], smooth[:, red])
-        # the text leaves 5700-6100 A open: join the two fits by a straight line
         ends = wavelength[blue][-1], wavelength[red][0]
         share = (wavelength[gap] - ends[0]) / (ends[1] - ends[0])
         continuum[:, gap] = continuum[:, blue][:, -1:] * (1 - share) + continuum[:, red][:, :1] * share
@@ -65,19 +68,26 @@ class _Polynomial:
 
 
 def _blue(x: Float, y: Float) -> Float:
-    y = y.copy()
     polynomial = _Polynomial(x, 5)
     hot = x[np.argmax(polynomial(y), axis=1)] < HOT_PEAK
-    for low, high in BALMER:
-        inside = np.flatnonzero((x >= low) & (x <= high))
-        if len(inside) > 1 and hot.any():
-            share = (x[inside] - x[inside[0]]) / (x[inside[-1]] - x[inside[0]])
-            first, last = y[hot][:, inside[:1]], y[hot][:, inside[-1:]]
-            y[np.ix_(hot, inside)] = first * (1 - share) + last * share
+    y = np.where(hot[:, None], _without_balmer(x, y), y)
     for _ in range(10):
-        fit = polynomial(y)
-        y = np.maximum(y, fit)
-    return fit
+        y = np.maximum(y, polynomial(y))
+    return polynomial(y)
+
+
+def _without_balmer(x: Float, y: Float) -> Float:
+    """Flux (n, n_pix) with straight lines over the Balmer windows, between the maxima around their ends."""
+    x = x * 10**-LAMOST_STEP  # the published code's displacement on LAMOST's pixels
+    bridged = y.copy()
+    for window in BALMER:
+        inside = (x >= window[0]) & (x <= window[1])
+        around = [np.abs(x - end) <= SHOULDER for end in window]
+        if all(near.any() for near in around):
+            first, last = (y[:, near].max(axis=1, keepdims=True) for near in around)
+            share = (x[inside] - window[0]) / (window[1] - window[0])
+            bridged[:, inside] = first * (1 - share) + last * share
+    return bridged
 
 
 def _red(x: Float, y: Float) -> Float:

@@ -46,6 +46,8 @@ class SimulateOptions:
     """The same seed, number and magnitudes give the same stars whatever the survey."""
     gmag: tuple[float, float] = (14.0, 18.5)
     """Range of Gaia G magnitudes."""
+    fractions: tuple[float, float, float, float] | None = None
+    """Shares of thin disc, thick disc, halo and metal-poor tail, if not those of docs/population.md."""
     catalogues: bool = True
     """Write label catalogues of the stars."""
     workers: int = 1
@@ -72,17 +74,19 @@ def simulate(options: SimulateOptions) -> int:
     instrument = options.check()
     from stores.simulate.layouts import get_layout
     from stores.simulate.observe import Fates
-    from stores.simulate.population import draw
+    from stores.simulate.population import COMPONENTS, FRACTIONS, draw
     from stores.simulate.twin import Twin, shared_emulator
 
     get_layout(instrument.layout)
     emulator = shared_emulator()
-    stars = draw(options.n, options.seed, emulator, gmag=options.gmag)
+    fractions = FRACTIONS if options.fractions is None else dict(zip(COMPONENTS, options.fractions, strict=True))
+    stars = draw(options.n, options.seed, emulator, gmag=options.gmag, fractions=fractions)
     job = {
         "instrument": json.loads(json.dumps(instrument.settings)),
         "n": options.n,
         "seed": options.seed,
         "gmag": list(options.gmag),
+        "fractions": fractions,
         "emulator": emulator.details["checksum"],
         "version": package_version(),
     }
