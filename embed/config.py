@@ -21,8 +21,10 @@ class SpectralConfig(PretrainedConfig):
 
     patch_size: pixels a token, without overlap
     step: pixel width of the grid in log10 wavelength; positions are counted in such pixels
-    width, layers, heads: of the encoder; decoder_width, decoder_layers: of the decoder used in pre-training
+    width, layers, heads: of the encoder; decoder_width, decoder_layers: of the decoder
     noise_floor: relative flux error added to the noise in the loss, so that bright stars do not rule it
+    objective: of its pre-training (see embed.objective), which decides what it has beside the encoder: `masked` the
+        decoder, `views` a network with `readout_width` hidden units that reads the spectrum from the embedding
     grid: the grid of the training spectra, as text; other ranges with the same step work too
     preprocessing: how the training spectra were prepared (see stores.Preparation), with its fingerprint
     """
@@ -40,6 +42,8 @@ class SpectralConfig(PretrainedConfig):
         decoder_width: int = 192,
         decoder_layers: int = 2,
         noise_floor: float = 0.03,
+        objective: str = "masked",
+        readout_width: int = 512,
         grid: str = "lrs",
         preprocessing: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -55,6 +59,8 @@ class SpectralConfig(PretrainedConfig):
         self.decoder_width = decoder_width
         self.decoder_layers = decoder_layers
         self.noise_floor = noise_floor
+        self.objective = objective
+        self.readout_width = readout_width
         self.grid = grid
         self.preprocessing = preprocessing
         super().__init__(**kwargs)

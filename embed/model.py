@@ -20,9 +20,11 @@ from transformers.utils import ModelOutput
 
 from embed.config import SpectralConfig
 from embed.masking import PatchMask, all_visible
+from stores.grid import Grid
 
 POSITION_SCALES = 48  # sine and cosine pairs, from two patches to far more than the optical range
 LONGEST_PERIOD = 20_000.0  # pixels
+READOUT_SCALE = 0.1  # of the lines in a normalised spectrum
 
 
 @dataclass
@@ -31,7 +33,7 @@ class SpectralOutput(ModelOutput):
 
     embedding: (B, width), mean over the encoded visible patches; 0 for a spectrum without valid pixels
     tokens: (B, V, width), encoded visible patches
-    prediction: (B, n_pix), predicted flux, only if patches were hidden
+    prediction: (B, n_pix), predicted flux, only if patches were hidden or the spectrum was read
     loss: scalar, mean squared error over hidden valid pixels in units of (noise^2 + floor^2)
     """
 
@@ -78,14 +80,18 @@ class SpectralTransformer(PreTrainedModel):
         self.statistics_embed = nn.Linear(2, width)
         self.blocks = nn.ModuleList(Block(width, config.heads, config.mlp_ratio) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
-        self.decoder_embed = nn.Linear(width, inner)
-        self.decoder_position = nn.Linear(2 * POSITION_SCALES, inner)
-        self.mask_token = nn.Parameter(torch.zeros(inner))
-        self.decoder_blocks = nn.ModuleList(
-            Block(inner, max(1, inner // 32), config.mlp_ratio) for _ in range(config.decoder_layers)
-        )
-        self.decoder_norm = nn.LayerNorm(inner)
-        self.predict = nn.Linear(inner, patch)
+        if config.objective == "views":
+            self.readout_in = nn.Linear(width, config.readout_width)
+            self.readout_out = nn.Linear(config.readout_width, Grid.parse(config.grid).n_pix)
+        else:
+            self.decoder_embed = nn.Linear(width, inner)
+            self.decoder_position = nn.Linear(2 * POSITION_SCALES, inner)
+            self.mask_token = nn.Parameter(torch.zeros(inner))
+            self.decoder_blocks = nn.ModuleList(
+                Block(inner, max(1, inner // 32), config.mlp_ratio) for _ in range(config.decoder_layers)
+            )
+            self.decoder_norm = nn.LayerNorm(inner)
+            self.predict = nn.Linear(inner, patch)
         self.post_init()
 
     @torch.no_grad()
@@ -97,13 +103,19 @@ class SpectralTransformer(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
-        elif isinstance(module, SpectralTransformer):
+        elif isinstance(module, SpectralTransformer) and hasattr(module, "mask_token"):
             nn.init.normal_(module.mask_token, std=0.02)
 
     def forward(
-        self, flux: Tensor, ivar: Tensor, start: float, mask: PatchMask | None = None, decode: bool = True
+        self,
+        flux: Tensor,
+        ivar: Tensor,
+        start: float,
+        mask: PatchMask | None = None,
+        decode: bool = True,
+        read: bool = False,
     ) -> SpectralOutput:
-        """Encode spectra, and predict hidden patches if a mask hides some.
+        """Encode spectra, and predict hidden patches if a mask hides some; with `read`, the spectrum behind each.
 
         flux, ivar: (B, n_pix) float32, ivar 0 where invalid; start: log10 of the first pixel's wavelength / A
         """
@@ -114,7 +126,10 @@ class SpectralTransformer(PreTrainedModel):
         used = chosen.used[..., None].to(tokens.dtype)
         embedding = (tokens * used).sum(dim=1) / used.sum(dim=1).clamp(min=1)
         output = SpectralOutput(embedding=embedding, tokens=tokens)
-        if mask is not None and decode:
+        if read:
+            hidden = F.gelu(self.readout_in(embedding))
+            output.prediction = 1 + READOUT_SCALE * self.readout_out(hidden).float()
+        elif mask is not None and decode:
             predicted = self._decode(tokens, positions, mask, pixels)
             output.prediction = pixels.restore(predicted)
             output.loss = pixels.loss(predicted, mask.hidden, self.config.noise_floor)

@@ -41,11 +41,12 @@ if TYPE_CHECKING:
 
     from embed.batches import Batches
     from embed.model import SpectralTransformer
+    from embed.objective import Objective
 
 
 @dataclass(kw_only=True)
 class PretrainOptions:
-    """Pre-train a spectral transformer on spectra stores by predicting hidden patches."""
+    """Pre-train a spectral transformer on spectra stores, without labels."""
 
     stores: tyro.conf.Positional[tuple[str, ...]]
     """Spectra stores of one grid and preparation; one named twice counts twice."""
@@ -57,8 +58,14 @@ class PretrainOptions:
     """Optimiser steps of the whole run."""
     batch_size: int = 256
     """Spectra a step, over all processes."""
+    objective: Literal["views", "masked"] = "views"
+    """views: see the star through noise, line spread, continuum errors and gaps; masked: predict hidden patches."""
     mask_ratio: float = 0.5
     """Share of a spectrum's patches to hide."""
+    alignment: float = 0.2
+    """Weight of bringing two views of a spectrum together, against reading the spectrum from each."""
+    temperature: float = 0.1
+    """Of the similarities that bring views together: lower tells closer neighbours apart."""
     learning_rate: float = 1e-3
     """Peak learning rate, after the warm-up and before the cosine decay to a tenth."""
     warmup: float = 0.05
@@ -83,6 +90,8 @@ class PretrainOptions:
             raise OptionError("no spectra store was named; make one with stores-ingest.")
         if not 0.05 <= self.mask_ratio <= 0.95:
             raise OptionError(f"--mask-ratio {self.mask_ratio:g} must lie between 0.05 and 0.95.")
+        if self.alignment < 0 or self.temperature <= 0:
+            raise OptionError("--alignment must be 0 or more and --temperature above 0.")
         stop_after = 1 if self.stop_after is None else self.stop_after
         if min(self.steps, self.batch_size, self.validate_every, self.validation_rows, stop_after) < 1:
             raise OptionError("--steps, --batch-size, --validate-every, --validation-rows, --stop-after: 1 or more.")
@@ -154,7 +163,8 @@ def _pretrain(options: PretrainOptions) -> int:
         say(f"{options.size}: {n_weights:,} weights; {batches.n_rows} training spectra on {accelerator.device}.")
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     last = options.steps if options.stop_after is None else min(options.steps, state.step + options.stop_after)
-    run = _Run(options, accelerator, wrapped, optimizer, batches, checkpoint, state)
+    objective = _objective(options, stores[0].grid.start)
+    run = _Run(options, accelerator, wrapped, optimizer, batches, checkpoint, state, objective)
     run.until(last)
     if accelerator.is_main_process:
         best = min((entry["validation"] for entry in state.history), default=math.nan)
@@ -200,6 +210,7 @@ class _Run:
     batches: Batches
     checkpoint: Any
     state: _State
+    objective: Objective
 
     def until(self, last: int) -> None:
         """Train until `last` steps are done."""
@@ -227,16 +238,13 @@ class _Run:
         """One optimiser step; everything random in it comes from seed, step and rank."""
         import torch
 
-        from embed.masking import random_mask
-
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         flux, ivar = self._tensors(*self.batches.batch(step, rank, world))
         generator = torch.Generator().manual_seed(_seed_of(self.options.seed, step, rank))
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate_at(step)
-        mask = random_mask(self._valid(ivar), self.options.mask_ratio, generator)
         with self.accelerator.autocast():
-            loss = self.model(flux, ivar, self._start, mask).loss
+            loss = self.objective.loss(self.model, self._config, flux, ivar, generator)
         if not torch.isfinite(loss):
             raise InputError(f"the loss is not finite at step {step}; try a smaller --learning-rate.")
         self.accelerator.backward(loss)
@@ -264,10 +272,8 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def _validate(self) -> float:
-        """Mean loss on held-out spectra, always under the same masks."""
+        """Mean loss on held-out spectra, always under the same masks and views."""
         import torch
-
-        from embed.masking import random_mask
 
         flux, ivar = self.batches.validation(self.options.validation_rows)
         generator = torch.Generator().manual_seed(_seed_of(self.options.seed, -1, 0))
@@ -278,20 +284,14 @@ class _Run:
             for first in range(0, len(flux), 256):
                 some = slice(first, first + 256)
                 flux_t, ivar_t = self._tensors(flux[some], ivar[some])
-                mask = random_mask(self._valid(ivar_t), self.options.mask_ratio, generator)
-                losses += [float(model(flux_t, ivar_t, self._start, mask).loss)] * len(flux_t)
+                loss = self.objective.loss(model, self._config, flux_t, ivar_t, generator)
+                losses += [float(loss)] * len(flux_t)
         model.train()
         return sum(losses) / len(losses)
 
     @property
-    def _start(self) -> float:
-        return self.batches.stores[0].grid.start
-
-    def _valid(self, ivar: torch.Tensor) -> torch.Tensor:
-        """Patches (B, P) with a valid pixel."""
-        from embed.model import valid_patches
-
-        return valid_patches(ivar, self.accelerator.unwrap_model(self.model).config.patch_size)
+    def _config(self) -> Any:
+        return self.accelerator.unwrap_model(self.model).config
 
     def _tensors(self, *arrays: Any) -> list[torch.Tensor]:
         import torch
@@ -308,9 +308,21 @@ def _new_model(options: PretrainOptions, store: Any) -> SpectralTransformer:
     set_seed(options.seed)
     preprocessing = store.attributes["preprocessing"]
     config = SpectralConfig.of_size(
-        options.size, step=store.grid.step, grid=str(store.grid), preprocessing=preprocessing
+        options.size,
+        step=store.grid.step,
+        grid=str(store.grid),
+        preprocessing=preprocessing,
+        objective=options.objective,
     )
     return SpectralTransformer(config)
+
+
+def _objective(options: PretrainOptions, start: float) -> Objective:
+    from embed.objective import Masked, Views
+
+    if options.objective == "masked":
+        return Masked(start, options.mask_ratio)
+    return Views(start, options.mask_ratio, options.alignment, options.temperature)
 
 
 def _optimizer(model: SpectralTransformer, options: PretrainOptions) -> torch.optim.Optimizer:

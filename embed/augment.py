@@ -1,0 +1,85 @@
+"""Views of a spectrum as other instruments might have taken it: noise, line spread, velocity, continuum, gaps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+REACH = 4  # pixels on either side that smoothing and shifting draw on
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How views differ from the spectrum they are made of; every range is drawn from anew for each view.
+
+    snr: signal-to-noise ratio per pixel of the noise that is added, log-uniform
+    colour: exponent of wavelength that this noise falls with
+    smoothing: sigma of a Gaussian, pixels (on the lrs grid 1 pixel is 69 km/s; from R = 3200, 1.4 leads to 1230)
+    shift: scatter of the velocity, pixels
+    warp, warp_order: scatter of the continuum's error, and how often it swings at most
+    dead: share of masked pixels; gap: chance of a gap, of up to `gap_pixels`
+    """
+
+    snr: tuple[float, float] = (8.0, 200.0)
+    colour: tuple[float, float] = (0.0, 8.0)
+    smoothing: tuple[float, float] = (0.3, 1.4)
+    shift: float = 0.1
+    warp: float = 0.01
+    warp_order: int = 12
+    dead: float = 0.003
+    gap: float = 0.15
+    gap_pixels: int = 200
+
+    def __call__(self, flux: Tensor, ivar: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A view of each spectrum: flux, ivar (B, n_pix), 0 where masked.
+
+        The random numbers come from a CPU generator whatever the device, so that a seed means the same everywhere.
+        """
+        n, n_pix, device = len(flux), flux.shape[1], flux.device
+
+        def uniform(low: float, high: float, *shape: int) -> Tensor:
+            return (low + (high - low) * torch.rand(n, *shape, generator=generator)).to(device)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(n, *shape, generator=generator).to(device)
+
+        flux, ivar = _spread(flux, ivar, uniform(*self.smoothing, 1), self.shift * normal(1))
+        x = torch.linspace(0, 1, n_pix, device=device)
+        swings = torch.cos(math.pi * torch.arange(1, self.warp_order + 1, device=device)[:, None] * x)
+        flux = flux * (1 + self.warp * math.sqrt(2 / self.warp_order) * normal(self.warp_order) @ swings)
+        snr = torch.exp(uniform(math.log(self.snr[0]), math.log(self.snr[1]), 1))
+        # a dex of wavelength is 10,000 pixels of 1e-4
+        sigma = (uniform(*self.colour, 1) * (0.5 - x) * n_pix * 1e-4 * math.log(10)).exp() / snr
+        good = ivar > 0
+        flux = flux + sigma * normal(n_pix)
+        ivar = good / (1 / ivar.where(good, torch.ones_like(ivar)) + sigma**2)
+        ivar = ivar * (uniform(0, 1, n_pix) >= self.dead)
+        pixel = torch.arange(n_pix, device=device)
+        middle, half = uniform(0, n_pix, 1), uniform(0, self.gap_pixels / 2, 1)
+        gap = (uniform(0, 1, 1) < self.gap) & ((pixel - middle).abs() < half)
+        ivar = ivar.masked_fill(gap, 0.0)
+        return flux.masked_fill(ivar == 0, 1.0), ivar
+
+
+def _spread(flux: Tensor, ivar: Tensor, sigma: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Spectra (B, n_pix) smoothed by Gaussians of sigma and moved by shift, (B, 1) pixels; masks are respected."""
+    offset = torch.arange(-REACH, REACH + 1, device=flux.device, dtype=flux.dtype)
+    kernel = torch.exp(-0.5 * ((offset - shift) / sigma) ** 2)
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True))[:, None]  # (B, 1, taps)
+    good = (ivar > 0).to(flux.dtype)
+    variance = good / ivar.clamp(min=torch.finfo(ivar.dtype).tiny)
+
+    def folded(values: Tensor, weights: Tensor) -> Tensor:
+        padded = F.pad(values[None], (REACH, REACH), mode="replicate")
+        return F.conv1d(padded, weights, groups=len(values))[0]
+
+    share = folded(good, kernel)
+    seen = (share > 0.5) & (ivar > 0)
+    share = share.clamp(min=0.5)
+    smooth = folded(flux * good, kernel) / share
+    spread_variance = folded(variance, kernel**2) / share**2
+    return smooth, seen / spread_variance.where(seen, torch.ones_like(share)).clamp(min=1e-12)
