@@ -153,7 +153,7 @@ def _features(
     if name == "untrained":
         reference = next((m for m in options.models if m != name and not m.startswith("pca")), "tiny-lamost")
         model = load_model(reference)
-        _forget(model.model, options.seed)
+        forget(model.model, options.seed)
     else:
         model = load_model(name)
     for store in stores:
@@ -161,7 +161,7 @@ def _features(
     return Embedder(model, data.start, "cpu", 256)(data.flux, data.ivar).astype(np.float64)
 
 
-def _forget(model: Any, seed: int) -> None:
+def forget(model: Any, seed: int) -> None:
     """Give a model new random weights, as those that pre-training starts from."""
     from transformers import set_seed
 
