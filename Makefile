@@ -16,7 +16,7 @@ BIN := .venv/bin
 demo: .venv/.ready
 	$(BIN)/embed-spectra --survey desi --out demo/embeddings.zarr
 	$(BIN)/stores-verify demo/embeddings.zarr
-	$(BIN)/stores-search demo/embeddings.zarr --id 1 -k 5
+	$(BIN)/stores-search demo/embeddings.zarr --id 327857943212982272 -k 5
 	$(BIN)/stores-export demo/embeddings.zarr --out demo/embeddings.parquet --overwrite
 
 test: .venv/.ready

@@ -17,9 +17,8 @@ from pathlib import Path
 if __package__ in (None, ""):  # started as a script: import the packages beside embed/, not the files in it
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -27,19 +26,19 @@ from numpy.typing import NDArray
 
 from embed.launch import join_processes, leave_processes, main_first
 from embed.load import DEFAULT, LoadedModel, load_model
+from embed.work import FromFiles, FromSample, FromStore, Work
 from stores.command import run_command, say
 from stores.embeddings import EmbeddingStore, embedding_columns, embedding_faults
 from stores.errors import InputError, OptionError, StoreError
 from stores.flags import Flag
 from stores.grid import Grid
 from stores.ingest import InputOptions, report, report_finished, unfinished
-from stores.plan import Plan, make_plan
-from stores.processes import in_processes
+from stores.plan import make_plan
 from stores.progress import progress
-from stores.spectra import SpectraStore, spectra_details
-from stores.store import Array, shard_rows_for
+from stores.sample import SAMPLE_STARS, SURVEYS, BuiltInSample
+from stores.spectra import SpectraStore
+from stores.store import Array
 from stores.surveys import ReadOptions
-from stores.task import Task
 from stores.velocities import Velocities
 
 if TYPE_CHECKING:
@@ -68,91 +67,6 @@ class EmbedOptions(InputOptions):
     """auto, cpu, cuda, cuda:1, mps."""
     dtype: Annotated[Literal["float16", "float32"], tyro.conf.arg(name="store-dtype")] = "float16"
     """Type of the stored embeddings."""
-
-
-class Work(Protocol):
-    """Where prepared spectra come from, shard by shard."""
-
-    job: dict[str, Any]
-    details: dict[str, Any]
-    start: float
-
-    def __len__(self) -> int: ...
-
-    def shard_rows(self) -> int: ...
-
-    def shards(
-        self, shards: Sequence[int], rows: Sequence[slice]
-    ) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
-        """Columns of a spectra store and the shard's record, for each of the shards."""
-        ...
-
-    def failed(self) -> Iterable[dict[str, str]]:
-        """Inputs that gave no rows at all."""
-        ...
-
-    def leave(self) -> None:
-        """Delete what is of no use once the store is finished or refused."""
-        ...
-
-
-class FromFiles:
-    """Spectra prepared on the fly from survey files."""
-
-    def __init__(self, plan: Plan, workers: int, survey: str | None = None) -> None:
-        self.plan = plan
-        self.workers = workers
-        self.job = plan.job
-        self.details = spectra_details(plan.grid, survey or plan.survey, plan.preparation)
-        self.start = plan.grid.start
-
-    def __len__(self) -> int:
-        return len(self.plan)
-
-    def shard_rows(self) -> int:
-        return shard_rows_for(len(self.plan))
-
-    def shards(
-        self, shards: Sequence[int], rows: Sequence[slice]
-    ) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
-        return in_processes(Task.make, ((self.plan.task(span),) for span in rows), self.workers)
-
-    def failed(self) -> Iterable[dict[str, str]]:
-        return self.plan.listing.failed()
-
-    def leave(self) -> None:
-        self.plan.listing.discard()
-
-
-class FromStore:
-    """Spectra prepared before, in a spectra store."""
-
-    def __init__(self, store: SpectraStore) -> None:
-        self.store = store
-        attributes = store.attributes
-        self.job = {"survey": store.survey, "grid": str(store.grid), "content": store.fingerprint}
-        self.details = {name: attributes[name] for name in ("grid", "survey", "preprocessing")}
-        self.start = store.grid.start
-
-    def __len__(self) -> int:
-        return len(self.store)
-
-    def shard_rows(self) -> int:
-        return self.store.shard_rows
-
-    def shards(
-        self, shards: Sequence[int], rows: Sequence[slice]
-    ) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
-        for shard, span in zip(shards, rows, strict=True):
-            values = {name: self.store.read(name, span) for name in self.store.columns}
-            marker = self.store.marker(shard)
-            yield values, {"sources": marker["sources"], "failed": marker["failed"]}
-
-    def failed(self) -> Iterable[dict[str, str]]:
-        return list(self.store.attributes["failed"])
-
-    def leave(self) -> None:
-        """Nothing: the store stays."""
 
 
 def embed(options: EmbedOptions) -> int:
@@ -195,7 +109,7 @@ def _embed(options: EmbedOptions, state: PartialState) -> int:
     return report(store)
 
 
-def _begin(options: EmbedOptions, model: LoadedModel, out: Path) -> FromFiles | FromStore:
+def _begin(options: EmbedOptions, model: LoadedModel, out: Path) -> Work:
     """Look at the input and create the store, or find that of this job."""
     work = _work(options, model, out)
     try:
@@ -271,7 +185,7 @@ class Embedder:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self.device)
 
 
-def _work(options: EmbedOptions, model: LoadedModel, out: Path, *, look: bool = True) -> FromFiles | FromStore:
+def _work(options: EmbedOptions, model: LoadedModel, out: Path, *, look: bool = True) -> Work:
     """Where the spectra come from, checked against what the model was trained on.
 
     look: at the input, and say what there is to say; without it, another process has
@@ -294,12 +208,11 @@ def _work(options: EmbedOptions, model: LoadedModel, out: Path, *, look: bool = 
         check_grid(grid, model)
     if options.inputs:
         return FromFiles(options.plan(options.inputs, grid, model.preparation, out, look=look), options.workers)
-    from stores.sample import SAMPLE
-
-    plan = make_plan("table", [SAMPLE], grid, model.preparation, limit=options.limit)
+    stars = min(options.limit or SAMPLE_STARS, SAMPLE_STARS)
+    sample = BuiltInSample(options.survey or SURVEYS[0], grid, model.preparation, stars)
     if look:
-        say(f"no files were given: embedding the built-in sample of {len(plan)} simulated LAMOST-like spectra.")
-    return FromFiles(plan, options.workers, survey="built-in sample")
+        say(f"no files were given: embedding a built-in sample of {len(sample)} simulated {sample.survey} spectra.")
+    return FromSample(sample)
 
 
 def check_preparation(store: SpectraStore, model: LoadedModel) -> None:

@@ -1,11 +1,61 @@
-"""The built-in sample: 500 simulated LAMOST-like spectra with known labels, for commands called without files.
-
-Made by `python -m stores.synthetic GRID_FOLDER --out sample.fits.gz --limit 500 --seed 7`; the `table` reader
-reads it like any other table. Columns TEFF (K), LOGG (dex), FEH, ALPHAFE (dex), VMIC (km/s) are the true labels.
-"""
+"""The built-in sample, for commands called without files: stars as a survey would see them, simulated on the spot."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
-SAMPLE = Path(__file__).parent / "data" / "sample.fits.gz"
+from stores.errors import OptionError
+from stores.grid import Grid
+from stores.prepare import Preparation
+from stores.store import Array
+
+SAMPLE_STARS = 500
+SAMPLE_SEED = 7
+SURVEYS = ("lamost", "desi")  # the first where none is asked for
+
+
+@dataclass(frozen=True)
+class BuiltInSample:
+    """Prepared spectra of simulated stars; the same ones for every survey."""
+
+    survey: str
+    grid: Grid
+    preparation: Preparation
+    stars: int = SAMPLE_STARS
+
+    def __post_init__(self) -> None:
+        if self.survey not in SURVEYS:
+            raise OptionError(
+                f"survey '{self.survey}' has no built-in sample; name files, or use --survey {' or '.join(SURVEYS)}."
+            )
+
+    def __len__(self) -> int:
+        return self.stars
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """What decides its content, for a store to remember."""
+        from stores.simulate.twin import shared_emulator
+
+        return {
+            "survey": self.survey,
+            "grid": str(self.grid),
+            "preprocessing": self.preparation.attributes(self.grid),
+            "sample": {"stars": self.stars, "seed": SAMPLE_SEED, "emulator": shared_emulator().details["checksum"]},
+        }
+
+    def make(self, rows: slice) -> dict[str, Array]:
+        """The columns of a spectra store for some of its rows."""
+        from stores.simulate.instrument import Instrument
+        from stores.simulate.observe import Fates
+        from stores.simulate.population import draw
+        from stores.simulate.twin import seen_and_prepared, shared_emulator
+
+        instrument = Instrument.load(self.survey)
+        stars = draw(SAMPLE_STARS, SAMPLE_SEED, shared_emulator())
+        fates = Fates.draw(stars, instrument, SAMPLE_SEED)
+        columns, _ = seen_and_prepared(
+            instrument, SAMPLE_SEED, stars.take(rows), fates.take(rows), self.grid, self.preparation
+        )
+        return columns

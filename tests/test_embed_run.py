@@ -26,6 +26,8 @@ from stores.errors import ModelError, OptionError, SpectraBridgeError, StoreErro
 from stores.flags import Flag
 from stores.grid import Grid
 from stores.prepare import Preparation, prepare
+from stores.sample import SAMPLE_SEED, SAMPLE_STARS
+from stores.simulate.simulate import SimulateOptions, simulate
 from stores.spectra import SpectraStore
 from stores.surveys import ReadOptions, get_survey
 
@@ -302,14 +304,31 @@ def test_the_hub_is_asked_and_its_absence_told(monkeypatch: pytest.MonkeyPatch, 
         load_model("someone/model")
 
 
-def test_built_in_model_on_the_built_in_sample(tmp_path: Path) -> None:
+@pytest.mark.parametrize("survey", ["desi", None])
+def test_built_in_model_on_the_built_in_sample(
+    survey: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert DEFAULT in built_in_models()
-    assert embed(EmbedOptions(survey="desi", out=tmp_path / "e.zarr", limit=64, device="cpu")) == 0
-    store = EmbeddingStore.open(tmp_path / "e.zarr")
+    out = tmp_path / "e.zarr"
+    assert embed(EmbedOptions(survey=survey, out=out, limit=64, device="cpu")) == 0
+    assert f"a built-in sample of 64 simulated {survey or 'lamost'} spectra" in capsys.readouterr().err
+    store = EmbeddingStore.open(out)
     assert len(store) == 64
-    assert store.attributes["survey"] == "built-in sample"
+    assert store.attributes["survey"] == f"{survey or 'lamost'} (simulated)"
     assert store.model == DEFAULT
-    assert not (store.read("flags") & np.uint32(Flag.NO_VALID_PIXELS)).any()
+    usable = (store.read("flags") & np.uint32(Flag.NO_VALID_PIXELS)) == 0
+    assert np.count_nonzero(usable) > 60
+    # the rows are those that stores-simulate gives
+    spectra = tmp_path / "s.zarr"
+    simulate(
+        SimulateOptions(survey=survey or "lamost", n=SAMPLE_STARS, seed=SAMPLE_SEED, store=spectra, gmag=(12, 19))
+    )
+    np.testing.assert_array_equal(SpectraStore.open(spectra).read("id")[:64], store.read("id"))
+
+
+def test_other_surveys_have_no_sample(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="survey 'sdss' has no built-in sample; name files, or use --survey lamost"):
+        embed(EmbedOptions(survey="sdss", out=tmp_path / "e.zarr", device="cpu"))
 
 
 def start(*arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,17 @@ SCALE = (100.0, 0.15)  # K and dex that count as one unit of distance between st
 VMIC_SCATTER = 0.35  # km/s by which stars of the grid may differ from the mean microturbulence
 ROUNDING = 1e-6  # labels may have been float32
 LN10 = float(np.log(10.0))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: sums depend on the number of threads, and simulations must not."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Emulator(nn.Module):

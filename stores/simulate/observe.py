@@ -242,8 +242,10 @@ def _apparent_flux(stars: Stars, emulator: Emulator) -> Float32:
     """
     import torch
 
+    from stores.simulate.emulator import one_thread
+
     labels = torch.as_tensor(stars.labels, dtype=torch.float32)
-    with torch.inference_mode():
+    with torch.inference_mode(), one_thread():
         # float32 holds surface fluxes well, but not their squares
         flux: Float32 = (emulator.flux(labels) * 1e-6).numpy()
     inside = (emulator.wavelength > G_WINDOW[0]) & (emulator.wavelength < G_WINDOW[1])

@@ -44,11 +44,14 @@ def bounds(observation: Observation, emulator: Emulator) -> Float:
 def _bounds(observation: Observation, emulator: Emulator, rows: slice) -> Float:
     import torch
 
+    from stores.simulate.emulator import one_thread
+
     seen = observation.fates.seen.take(rows)
     labels = torch.as_tensor(seen.labels, dtype=torch.float32)
-    flux = emulator.flux(labels).numpy()
+    with one_thread():
+        flux = emulator.flux(labels).numpy()
+        slopes = emulator.jacobian(labels).permute(2, 0, 1).numpy()  # (5, n, n_in)
     level = 1 / np.median(flux, axis=1, keepdims=True)
-    slopes = emulator.jacobian(labels).permute(2, 0, 1).numpy()  # (5, n, n_in)
     light = [doppler(values * level, seen.rv, emulator.wavelength) for values in (flux, *slopes)]
     fluxes, derivatives, ivars = [], [], []
     for design, arm in zip(observation.instrument.arms, observation.parts, strict=True):

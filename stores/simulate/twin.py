@@ -28,6 +28,8 @@ from stores.simulate.observe import Fates, observe
 from stores.simulate.truth import Parts, truth_table
 
 if TYPE_CHECKING:
+    import pyarrow
+
     from stores.simulate.emulator import Emulator
     from stores.simulate.population import Stars
 
@@ -130,12 +132,9 @@ class Twin:
 
 @cache
 def shared_emulator() -> Emulator:
-    """The emulator, once a process, on one thread: sums depend on the number of threads."""
-    import torch
-
+    """The emulator, once a process."""
     from stores.simulate.emulator import Emulator
 
-    torch.set_num_threads(1)
     return Emulator.load()
 
 
@@ -197,9 +196,21 @@ def _write_shard(
     grid: Grid,
     preparation: Preparation,
 ) -> None:
+    from stores.spectra import SpectraStore
+
+    columns, truth = seen_and_prepared(instrument, seed, stars, fates, grid, preparation)
+    # before the shard's marker: a finished shard always has its truth
+    _store_truth(path).write(shard, truth)
+    SpectraStore.open(path, unfinished=True).write_shard(shard, columns, {})
+
+
+def seen_and_prepared(
+    instrument: Instrument, seed: int, stars: Stars, fates: Fates, grid: Grid, preparation: Preparation
+) -> tuple[dict[str, NDArray[Any]], pyarrow.Table]:
+    """Columns of a spectra store with the stars as an instrument sees them, and their truth without bounds."""
     import pyarrow as pa
 
-    from stores.spectra import SpectraStore, spectra_values
+    from stores.spectra import spectra_values
 
     values, truth = [], []
     for start in range(0, len(stars), BLOCK):
@@ -208,10 +219,8 @@ def _write_shard(
         batch = get_layout(instrument.layout).batch(observation)
         values.append(spectra_values(prepare([batch], grid, preparation)))
         truth.append(truth_table(observation))
-    # before the shard's marker: a finished shard always has its truth
-    _store_truth(path).write(shard, pa.concat_tables(truth))
     columns = {name: np.concatenate([part[name] for part in values]) for name in values[0]}
-    SpectraStore.open(path, unfinished=True).write_shard(shard, columns, {})
+    return columns, pa.concat_tables(truth)
 
 
 def _store_truth(path: Path) -> Parts:
