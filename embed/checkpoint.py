@@ -67,9 +67,10 @@ class Checkpoint:
     def load(self, recipe: dict[str, Any]) -> dict[str, Any]:
         """step, history and seconds of the last checkpoint; refuses one of another recipe."""
         state = json.loads((self.last / "training.json").read_text())
-        before = state["recipe"]
+        before = {"objective": "masked", **state["recipe"]}  # there was no other once
+        idle = ("alignment", "temperature") if recipe.get("objective") == "masked" else ()
         for name, value in json.loads(json.dumps(recipe)).items():
-            if before.get(name) != value:
+            if name not in idle and before.get(name) != value:
                 raise OptionError(
                     f"'{self.folder}' was trained with {name} = {before.get(name)!r}, not {value!r}; resume with the "
                     "same options or choose another --out."

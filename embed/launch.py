@@ -44,22 +44,22 @@ def join_processes(*, cpu: bool = False) -> PartialState:
 
 def main_first(state: PartialState, action: Callable[[], Result]) -> Result | None:
     """What the main process made while the others waited, None for them; where it fails, it says why and all end."""
-    fault: SpectraBridgeError | None = None
     result = None
-    if state.is_main_process:
-        try:
+    status = [int(state.is_main_process)]  # until it is done
+    try:
+        if state.is_main_process:
             result = action()
-        except SpectraBridgeError as error:
-            fault = error
-    if state.num_processes > 1:
-        from accelerate.utils import broadcast_object_list
+            status = [0]
+    except SpectraBridgeError as error:
+        status = [error.exit_status]
+        raise
+    finally:
+        if state.num_processes > 1:
+            from accelerate.utils import broadcast_object_list
 
-        status = [0 if fault is None else fault.exit_status]
-        broadcast_object_list(status)
-        if status[0] and fault is None:
-            sys.exit(status[0])
-    if fault is not None:
-        raise fault
+            broadcast_object_list(status)
+    if status[0]:
+        sys.exit(status[0])
     return result
 
 

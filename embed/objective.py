@@ -57,7 +57,8 @@ class Views:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def loss(self, model: nn.Module, config: Any, flux: Tensor, ivar: Tensor, generator: torch.Generator) -> Tensor:
-        views = [self.augmentation(flux, ivar, generator) for _ in range(2)]
+        with torch.autocast(flux.device.type, enabled=False):  # half precision would add noise that ivar does not know
+            views = [self.augmentation(flux, ivar, generator) for _ in range(2)]
         seen, seen_ivar = (torch.cat(parts) for parts in zip(*views, strict=True))
         mask = random_mask(valid_patches(seen_ivar, config.patch_size), self.mask_ratio, generator)
         output = model(seen, seen_ivar, self.start, mask, decode=False, read=True)

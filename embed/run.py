@@ -95,7 +95,7 @@ def _embed(options: EmbedOptions, state: PartialState) -> int:
     if store.complete:
         if not state.is_main_process:
             return 0
-        work.leave()
+        work.leave(out)
         return report_finished(store)
     missing = unfinished(store)
     # by number: the others may be writing already, and see another list
@@ -105,7 +105,7 @@ def _embed(options: EmbedOptions, state: PartialState) -> int:
     if not state.is_main_process:
         return 0
     store.finish(work.failed())
-    work.leave()
+    work.leave(out)
     return report(store)
 
 
@@ -122,7 +122,7 @@ def _begin(options: EmbedOptions, model: LoadedModel, out: Path) -> Work:
             details={**work.details, "model": model.attributes()},
         )
     except StoreError:
-        work.leave()
+        work.refuse()
         raise
     return work
 
@@ -208,6 +208,9 @@ def _work(options: EmbedOptions, model: LoadedModel, out: Path, *, look: bool = 
         check_grid(grid, model)
     if options.inputs:
         return FromFiles(options.plan(options.inputs, grid, model.preparation, out, look=look), options.workers)
+    given = {name: getattr(options, name) for name in ("rv", "medium", "at_rest")}
+    for name in (name for name, value in given.items() if value):
+        raise OptionError(f"--{name.replace('_', '-')} works with files, and none were given.")
     stars = min(options.limit or SAMPLE_STARS, SAMPLE_STARS)
     sample = BuiltInSample(options.survey or SURVEYS[0], grid, model.preparation, stars)
     if look:

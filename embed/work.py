@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
+from stores.ingest import discard_lists
 from stores.plan import Plan
 from stores.processes import in_processes
 from stores.sample import BuiltInSample
@@ -34,8 +36,12 @@ class Work(Protocol):
         """Inputs that gave no rows at all."""
         ...
 
-    def leave(self) -> None:
-        """Delete what is of no use once the store is finished or refused."""
+    def leave(self, out: Path) -> None:
+        """Delete what is of no use once the store `out` is finished."""
+        ...
+
+    def refuse(self) -> None:
+        """Delete what this run alone has left, the store being another job's."""
         ...
 
 
@@ -63,8 +69,11 @@ class FromFiles:
     def failed(self) -> Iterable[dict[str, str]]:
         return self.plan.listing.failed()
 
-    def leave(self) -> None:
-        self.plan.listing.discard()
+    def leave(self, out: Path) -> None:
+        discard_lists(self.plan.listing, out)
+
+    def refuse(self) -> None:
+        self.plan.listing.discard_new()
 
 
 class FromSample:
@@ -90,7 +99,10 @@ class FromSample:
     def failed(self) -> Iterable[dict[str, str]]:
         return ()
 
-    def leave(self) -> None:
+    def leave(self, out: Path) -> None:
+        """Nothing: there are no files."""
+
+    def refuse(self) -> None:
         """Nothing: there are no files."""
 
 
@@ -121,5 +133,8 @@ class FromStore:
     def failed(self) -> Iterable[dict[str, str]]:
         return list(self.store.attributes["failed"])
 
-    def leave(self) -> None:
+    def leave(self, out: Path) -> None:
+        """Nothing: the store stays."""
+
+    def refuse(self) -> None:
         """Nothing: the store stays."""

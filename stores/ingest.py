@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -74,7 +75,9 @@ class InputOptions:
         from stores.velocities import Velocities
 
         velocities = None if self.rv is None else Velocities.read(self.rv)
-        # another call has another list, so that a mistaken one cannot touch that of a run at work
+        if out.name in ("", ".."):
+            raise OptionError(f"--out '{out}' names no store; give it a name of its own, such as spectra.zarr.")
+        # a call with other files has another list, so that a mistaken one cannot touch that of a run at work
         call = fingerprint([self.survey, list(files), self.limit])
         path = out.with_name(f"{out.name}.files-{call}")
         if look:
@@ -83,7 +86,7 @@ class InputOptions:
             try:
                 listing.look(expand_files(files, patterns), self.survey, limit=self.limit, workers=self.workers)
             except (InputError, OptionError):
-                listing.discard()
+                listing.discard_new()
                 raise
         else:
             listing = Listing.open(path)
@@ -117,10 +120,10 @@ def ingest(options: IngestOptions) -> int:
             details=spectra_details(plan.grid, plan.survey, plan.preparation),
         )
     except StoreError:
-        plan.listing.discard()
+        plan.listing.discard_new()
         raise
     if store.complete:
-        plan.listing.discard()
+        discard_lists(plan.listing, store.path)
         return report_finished(store)
     missing = unfinished(store)
     tasks = ((str(store.path), shard, plan.task(store.rows(shard))) for shard in missing)
@@ -133,13 +136,20 @@ def ingest(options: IngestOptions) -> int:
     ):
         pass
     store.finish(plan.listing.failed())
-    plan.listing.discard()
+    discard_lists(plan.listing, store.path)
     return report(store)
 
 
 def _ingest_shard(path: str, shard: int, task: Task) -> None:
     store = SpectraStore.open(path, unfinished=True)
     store.write_shard(shard, *task.make())
+
+
+def discard_lists(listing: Listing, out: Path) -> None:
+    """Delete the lists of files of a store that is finished, those of calls that were worded otherwise too."""
+    listing.discard()
+    for left in out.parent.glob(f"{escape(out.name)}.files-*"):
+        left.unlink(missing_ok=True)
 
 
 def unfinished(store: Store) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -67,10 +68,12 @@ class Listing:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
+        self.found = path is not None and path.exists()
         try:
             self._database = _database(path)
         except sqlite3.DatabaseError as error:
-            raise StoreError(f"the list of files '{path}' cannot be opened ({error}); delete it.") from None
+            mend = "delete it" if self.found else "choose another --out"
+            raise StoreError(f"the list of files '{path}' cannot be opened ({error}); {mend}.") from None
 
     @classmethod
     def open(cls, path: Path) -> Listing:
@@ -78,7 +81,7 @@ class Listing:
         if not path.is_file():
             raise StoreError(f"the list of files '{path}' is not there; all processes need a folder that they share.")
         listing = cls.__new__(cls)
-        listing.path = path
+        listing.path, listing.found = path, True
         # no locks, which network file systems are bad at: nobody writes to it any more
         listing._database = sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
         return listing
@@ -181,15 +184,16 @@ class Listing:
     @property
     def totals(self) -> tuple[int, int, str]:
         """Number of files and of rows, and a digest of ids and sizes."""
-        [(files, rows, content)] = self._database.execute("SELECT files, rows, content FROM totals")
+        [(files, rows, content)] = self._asked("SELECT files, rows, content FROM totals")
         return files, rows, content
 
     def sources(self, rows: slice) -> list[Source]:
         """The files that hold these rows."""
-        [(first,)] = self._database.execute("SELECT max(start) FROM files WHERE start <= ?", (rows.start,))
-        found = self._database.execute(
+        [(first,)] = self._asked("SELECT max(start) FROM files WHERE start <= ?", rows.start)
+        found = self._asked(
             "SELECT path, start, count, size FROM files WHERE start >= ? AND start < ? ORDER BY start",
-            (first, rows.stop),
+            first,
+            rows.stop,
         )
         return [Source(Path(path), start, count, size) for path, start, count, size in found]
 
@@ -198,8 +202,8 @@ class Listing:
         parts = [np.zeros(0, np.int64)]
         for source in self.sources(rows):
             first, last = max(rows.start, source.start), min(rows.stop, source.start + source.count)
-            [(number,)] = self._database.execute("SELECT number FROM files WHERE start = ?", (source.start,))
-            with self._database.blobopen("files", "ids", number, readonly=True) as blob:
+            [(number,)] = self._asked("SELECT number FROM files WHERE start = ?", source.start)
+            with self._reading(), self._database.blobopen("files", "ids", number, readonly=True) as blob:
                 blob.seek(8 * (first - source.start))
                 parts.append(np.frombuffer(blob.read(8 * (last - first)), np.int64))
         return np.concatenate(parts)
@@ -207,23 +211,39 @@ class Listing:
     def repeated(self, rows: slice) -> NDArray[np.bool_]:
         """(n,) True where the same id stands in an earlier row of the job."""
         repeated = np.zeros(rows.stop - rows.start, dtype=bool)
-        for (row,) in self._database.execute(
-            "SELECT row FROM repeated WHERE row >= ? AND row < ?", (rows.start, rows.stop)
-        ):
+        for (row,) in self._asked("SELECT row FROM repeated WHERE row >= ? AND row < ?", rows.start, rows.stop):
             repeated[row - rows.start] = True
         return repeated
 
     def failed(self) -> Iterator[dict[str, str]]:
         """Files that could not be used, {file, reason}."""
-        for path, reason in self._database.execute(
-            "SELECT path, reason FROM files WHERE reason IS NOT NULL ORDER BY number"
-        ):
+        for path, reason in self._asked("SELECT path, reason FROM files WHERE reason IS NOT NULL ORDER BY number"):
             yield {"file": path, "reason": reason}
+
+    def _asked(self, question: str, *values: int) -> Iterator[Any]:
+        with self._reading():
+            yield from self._database.execute(question, values)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise StoreError(
+                f"the list of files '{self.path}' cannot be read ({error}); if another run of this job is at work, "
+                "leave it to that, else run the same command again."
+            ) from None
 
     def discard(self) -> None:
         """Close and delete it: its store is finished, or not to be."""
         self._database.close()
         if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    def discard_new(self) -> None:
+        """Close it, and delete it if it was not there before: its store is refused, and may be another run's."""
+        self._database.close()
+        if self.path is not None and not self.found:
             self.path.unlink(missing_ok=True)
 
 

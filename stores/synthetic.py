@@ -1,12 +1,10 @@
 """Spectra of the synthetic grid as LAMOST would have taken them: its resolution, pixels, noise and flux errors.
 
     python -m stores.synthetic GRID_FOLDER --out synthetic.zarr --draws 8 --seed 1
-    python -m stores.synthetic GRID_FOLDER --out sample.fits.gz --limit 500 --seed 1
 
 The grid's flux (R = 6000) times its continuum is smoothed to R ~ 1800 +- 8 %, sampled every 1e-4 dex, warped by
 a relative flux error of about 10 % of low order, given a velocity error, noise of S/N 10-150 that grows to the
-blue, and a few dead pixels. `.zarr` writes a spectra store for pre-training; `.fits.gz` a table with the true
-labels, one spectrum a row, which is how the built-in sample was made.
+blue, and a few dead pixels; prepared and written as a spectra store for pre-training.
 """
 
 from __future__ import annotations
@@ -26,12 +24,11 @@ from stores.prepare import Preparation, prepare
 from stores.prepare.resample import resample
 from stores.prepare.resolution import degrade, line_width
 from stores.progress import progress
-from stores.provenance import array_digest, provenance
+from stores.provenance import array_digest
 from stores.spectra import SpectraStore, spectra_columns, spectra_details, spectra_values
 from stores.spectrum import Arm, Float, SpectrumBatch
 
 PIXELS = Grid(3.5850, 2815)  # LAMOST's lattice inside the synthetic grid, 3846-7351 A
-LABELS = ("teff", "logg", "feh", "alphafe", "vmic")
 GRID_RESOLUTION = 6000.0
 RESOLUTION, RESOLUTION_SCATTER = 1800.0, 0.08
 SNR_RANGE = (10.0, 150.0)
@@ -39,7 +36,6 @@ VELOCITY_ERROR = 5.0  # km/s
 FLUX_ERROR = 0.10
 DEAD_PIXELS = 0.002
 SEEDED_ROWS = 4096  # rows of a shard, which share a seed: part of the recipe of the built-in model
-SAMPLE_END = 5900.0  # Angstrom, of the table: the lrs grid and what its continuum needs
 
 
 @dataclass(kw_only=True)
@@ -49,7 +45,7 @@ class SyntheticOptions:
     grid_folder: tyro.conf.Positional[Path]
     """Folder of axes.npz and spectra_*.npz."""
     out: Path
-    """X.zarr (spectra store) or X.fits.gz (table with true labels)."""
+    """Spectra store to write, X.zarr."""
     draws: int = 1
     """Noisy spectra of each star."""
     limit: int | None = None
@@ -123,12 +119,10 @@ class SyntheticGrid:
 
 
 def make_synthetic(options: SyntheticOptions) -> int:
-    """Write the store or the table; returns the exit status."""
-    if options.out.suffix == ".zarr":
-        return _write_store(options)
-    if options.out.name.endswith((".fits", ".fits.gz")):
-        return _write_table(options)
-    raise OptionError(f"'{options.out}' ends neither in .zarr nor in .fits or .fits.gz.")
+    """Write the store; returns the exit status."""
+    if options.out.suffix != ".zarr":
+        raise OptionError(f"'{options.out}' does not end in .zarr; name a store.")
+    return _write_store(options)
 
 
 def _write_store(options: SyntheticOptions) -> int:
@@ -178,44 +172,6 @@ def _joined(parts: list[SpectrumBatch]) -> SpectrumBatch:
     whole.snr = all_of("snr")
     whole.flags = all_of("flags")
     return whole
-
-
-def _write_table(options: SyntheticOptions) -> int:
-    from astropy.io import fits
-
-    clean = SyntheticGrid.read(options.grid_folder, options.limit)
-    random = np.random.default_rng(options.seed)
-    stars = np.arange(len(clean.labels) * options.draws) % len(clean.labels)
-    flux, ivar, rv = clean.observe(stars, random)
-    # the sky positions are made up too, over the northern sky
-    ra, dec = (
-        random.uniform(0, 360, len(stars)),
-        np.degrees(np.arcsin(random.uniform(-0.1, 0.95, len(stars)))),
-    )
-    blue = PIXELS.wavelength < SAMPLE_END
-    flux, ivar = flux[:, blue], ivar[:, blue]
-    # steps that are powers of two, a quarter to an eighth of the noise: the rest of the digits would not compress
-    noise = np.nanmedian(1 / np.sqrt(np.where(ivar > 0, ivar, np.nan)), axis=1)
-    step = 2.0 ** np.floor(np.log2(noise / 4))[:, None]
-    flux = np.round(flux / step) * step
-    mantissa, exponent = np.frexp(ivar)
-    ivar = np.ldexp(np.round(mantissa * 64) / 64, exponent)
-    columns = [
-        fits.Column("ID", "K", array=1 + np.arange(len(stars))),
-        fits.Column("RA", "D", unit="deg", array=ra),
-        fits.Column("DEC", "D", unit="deg", array=dec),
-        fits.Column("RV", "E", unit="km/s", array=rv),
-        *(fits.Column(name.upper(), "E", array=clean.labels[stars, i]) for i, name in enumerate(LABELS)),
-        fits.Column("FLUX", f"{flux.shape[1]}E", array=flux.astype(np.float32)),
-        fits.Column("IVAR", f"{flux.shape[1]}E", array=ivar.astype(np.float32)),
-    ]
-    table = fits.BinTableHDU.from_columns(columns, name="SPECTRA")
-    for key, value in provenance().items():
-        table.header[key.upper()[:8]] = str(value)[:60]
-    log_wavelength = fits.ImageHDU(np.log10(PIXELS.wavelength[blue]), name="WAVELENGTH")
-    fits.HDUList([fits.PrimaryHDU(), table, log_wavelength]).writeto(options.out, overwrite=True)
-    say(f"'{options.out}': {len(stars)} synthetic spectra with their labels.")
-    return 0
 
 
 def main() -> None:

@@ -327,6 +327,8 @@ def test_built_in_model_on_the_built_in_sample(
 
 
 def test_other_surveys_have_no_sample(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="--rv works with files, and none were given"):
+        embed(EmbedOptions(survey="desi", rv=tmp_path / "rv.fits", out=tmp_path / "e.zarr", device="cpu"))
     with pytest.raises(OptionError, match="survey 'sdss' has no built-in sample; name files, or use --survey lamost"):
         embed(EmbedOptions(survey="sdss", out=tmp_path / "e.zarr", device="cpu"))
 

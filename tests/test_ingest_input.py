@@ -108,6 +108,7 @@ def test_mistakes_in_the_call_are_one_sentence(tmp_path: Path) -> None:
         ({"grid": "x"}, "grid 'x' is neither"),
         ({"files": ()}, "no files were given"),
         ({"files": ("@nowhere.txt",)}, "'nowhere.txt', named as a list of files, does not exist"),
+        ({"out": Path()}, "--out '.' names no store; give it a name of its own"),
     ):
         with pytest.raises(OptionError, match=sentence):
             ingest(replace(options(tmp_path, path), **change))

@@ -174,6 +174,10 @@ def test_it_is_kept_while_the_store_is_unfinished_and_no_longer(
     with pytest.raises(StoreError, match="belongs to another job"):
         ingest(options(tmp_path, files[0]))
     assert [path.read_bytes() for path in tmp_path.glob("out.zarr.files-*")] == [before]
+    with pytest.raises(StoreError, match="belongs to another job"):
+        ingest(options(tmp_path, *files, grid="3.602:3.62:0.0002"))
+    assert list(tmp_path.glob("out.zarr.files-*")) == [kept]
+    kept.with_name("out.zarr.files-otherwise").write_bytes(before)  # of a call that named the same files otherwise
     made(tmp_path, *files)
     made(tmp_path, *files)  # finished already
     assert not list(tmp_path.glob("out.zarr.files-*"))
@@ -205,6 +209,12 @@ def test_two_runs_at_once_are_one_sentence(tmp_path: Path, monkeypatch: pytest.M
     other.close()
     mine.look(files, "table")
     assert mine.totals[:2] == (1, 1)
+    other = connect(path)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreError, match=r"cannot be read \(.*locked.*\); if another run of this job is at work"):
+        mine.ids(slice(0, 1))
+    other.rollback()
+    other.close()
 
 
 def test_another_process_reads_what_one_has_listed(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from stores.simulate.emulator import Emulator
 from stores.simulate.extinction import R_V, extinction
 from stores.simulate.instrument import FWHM, Instrument
 from stores.simulate.layouts import get_layout
-from stores.simulate.lsf import RESOLUTION, doppler, fibre_widths, log_step, spread
+from stores.simulate.lsf import RESOLUTION, doppler, fibre_widths, log_step, reached, spread
 from stores.simulate.observe import (
     G_WINDOW,
     SNR_BAND,
@@ -381,3 +381,19 @@ def test_instruments_that_the_emulator_cannot_serve_are_refused():
         far = dataclasses.replace(desi, noise=dataclasses.replace(desi.noise, wavelength=wavelength))
         with pytest.raises(InputError, match=r"desi states its noise at .* choose another wavelength"):
             observe(stars(), far, emulator(), 1)
+
+
+@pytest.mark.parametrize("velocity", [-400.0, 0.0, 400.0])
+def test_pixels_beyond_the_emulators_light_are_not_covered(velocity: float) -> None:
+    wavelength = np.exp(np.linspace(np.log(4000), np.log(5000), 3000))
+    pixels = np.arange(3980.0, 5020.0, 1.0)
+    light = doppler(np.ones((1, 3000), np.float32), np.array([velocity]), wavelength)
+    covered = reached(pixels, np.full(len(pixels), 0.8), wavelength, np.array([velocity]))[0]
+    low, high = pixels[covered][[0, -1]]
+    stretch = 1 + velocity / 299792.458
+    assert low - 0.5 > 4000 * max(stretch, 1)
+    assert high + 0.5 < 5000 * min(stretch, 1)
+    assert low < 4000 * max(stretch, 1) + 8
+    assert high > 5000 * min(stretch, 1) - 8
+    inside = (wavelength > low) & (wavelength < high)
+    np.testing.assert_allclose(light[0, inside], 1, atol=1e-3)

@@ -92,6 +92,14 @@ def test_a_run_is_not_overwritten_and_not_mixed(store: Path, tmp_path: Path) -> 
         pretrain(options(store, run))
     with pytest.raises(OptionError, match=r"mask_ratio = 0.5, not 0.75"):
         pretrain(options(store, run, resume=True, mask_ratio=0.75))
+    # a run from before there were objectives
+    old = tmp_path / "old"
+    pretrain(options(store, old, objective="masked", stop_after=1))
+    state = json.loads((old / "last/training.json").read_text())
+    for name in ("objective", "alignment", "temperature"):
+        del state["recipe"][name]
+    (old / "last/training.json").write_text(json.dumps(state))
+    pretrain(options(store, old, objective="masked", resume=True, stop_after=1))
     with pytest.raises(OptionError, match=r"objective = 'views', not 'masked'"):
         pretrain(options(store, run, resume=True, objective="masked"))
 

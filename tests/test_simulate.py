@@ -242,3 +242,28 @@ def test_shares_of_the_components_can_be_chosen(tmp_path: Path) -> None:
     assert np.median(SpectraStore.open(tmp_path / "poor.zarr").read("snr")) > 500  # the template has next to no noise
     with pytest.raises(OptionError, match="are not shares of thin, thick, halo, metal_poor"):
         simulate(dataclasses.replace(options, fractions=(0.5, 0.0, 0.0, 0.1)))
+
+
+def test_the_truth_beside_a_store_is_of_that_store(tmp_path: Path) -> None:
+    options = SimulateOptions(survey="template", n=6, store=tmp_path / "t.zarr", seed=1)
+    truth = tmp_path / "t.truth.parquet"
+    simulate(options)
+    shutil.rmtree(tmp_path / "t.zarr")
+    other = dataclasses.replace(options, seed=2)
+    simulate(other)
+    ids = SpectraStore.open(tmp_path / "t.zarr").read("id")
+    np.testing.assert_array_equal(pq.read_table(truth)["id"].to_numpy(), ids)
+    simulate(other)  # finished already
+    truth.unlink()
+    with pytest.raises(
+        StoreError, match=r"t\.truth\.parquet', the truth of '.*t\.zarr', is missing or that of another"
+    ):
+        simulate(other)
+
+
+def test_names_and_seeds_that_cannot_work(tmp_path: Path) -> None:
+    options = SimulateOptions(survey="template", n=6, store=Path())
+    with pytest.raises(OptionError, match="names no store"):
+        simulate(options)
+    with pytest.raises(OptionError, match="--seed 10000000000000000 must be below"):
+        simulate(dataclasses.replace(options, store=tmp_path / "t.zarr", seed=10**16))

@@ -204,3 +204,11 @@ def test_a_large_fits_table_is_not_copied_into_memory(tmp_path: Path, monkeypatc
     tracemalloc.stop()
     assert path.stat().st_size > 8e6
     assert peak < 3e6
+
+
+def test_a_large_ascii_table_is_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = fits.TableHDU.from_columns([fits.Column("x", "I6", array=np.arange(100)), fits.Column("flux", "F8.2")])
+    table.writeto(tmp_path / "a.fits")
+    monkeypatch.setattr("stores.surveys.fits.PART_BYTES", 100)
+    with open_fits(tmp_path / "a.fits") as file:
+        np.testing.assert_array_equal(file.column(file.hdus[1], "x", rows=slice(3, 60)), np.arange(3, 60))

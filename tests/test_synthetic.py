@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from stores.errors import InputError, OptionError
-from stores.sample import SAMPLE
 from stores.spectra import SpectraStore
-from stores.surveys import ReadOptions, get_survey
 from stores.synthetic import PIXELS, SyntheticGrid, SyntheticOptions, make_synthetic
 
 
@@ -70,26 +68,8 @@ def test_store_is_the_same_for_the_same_seed(grid: Path, tmp_path: Path) -> None
     make_synthetic(SyntheticOptions(grid_folder=grid, out=tmp_path / "a.zarr", draws=3, seed=1))  # finished already
 
 
-def test_table_is_read_by_the_table_reader(grid: Path, tmp_path: Path) -> None:
-    path = tmp_path / "sample.fits.gz"
-    make_synthetic(SyntheticOptions(grid_folder=grid, out=path, seed=4))
-    batch = get_survey("table").read(path, ReadOptions())
-    assert batch.id.tolist() == list(range(1, 13))
-    assert batch.wavelength[0] == pytest.approx(PIXELS.wavelength[0])
-    assert np.isfinite(batch.ra).all()
-
-
 def test_wrong_calls_are_told(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"ends neither in \.zarr"):
+    with pytest.raises(OptionError, match=r"does not end in \.zarr"):
         make_synthetic(SyntheticOptions(grid_folder=tmp_path, out=tmp_path / "x.txt"))
     with pytest.raises(InputError, match=r"has no axes\.npz"):
         make_synthetic(SyntheticOptions(grid_folder=tmp_path, out=tmp_path / "x.zarr"))
-
-
-def test_the_built_in_sample() -> None:
-    batch = get_survey("table").read(SAMPLE, ReadOptions())
-    assert len(batch) == 500
-    assert SAMPLE.stat().st_size < 2e6
-    signal = np.median(batch.flux * np.sqrt(batch.ivar), axis=1)
-    assert 8 < signal.min() < 20
-    assert 100 < signal.max() < 250

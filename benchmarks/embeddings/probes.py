@@ -21,7 +21,10 @@ QUERIES_AT_ONCE = 512
 
 
 def within(sample: Sample, fit: Fit, seed: int = 0) -> Scores:
-    """Scores by label, cross-validated by star within one sample."""
+    """Scores by label, cross-validated by star within one sample.
+
+    What is learned without labels (principal components) is learned from all of it, test stars too.
+    """
     x, fold = fit(sample)(sample), folds_by_star(sample.star, FOLDS, seed)
     found: Scores = {}
     for label, values in sample.labels.items():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from stores.errors import InputError
 from stores.flags import Flag
 from stores.grid import Grid
 from stores.prepare import Preparation
+from stores.provenance import array_digest
 from stores.spectra import SpectraStore
 from stores.spectrum import as_id
 
@@ -110,7 +112,9 @@ class Workshop:
         instrument = replace(instrument, faults=faults)
         emulator = shared_emulator()
         stars = draw(n, TWIN_SEED, emulator)
-        job = {"n": n, "seed": TWIN_SEED, "snr": snr, "emulator": emulator.details["checksum"]}
+        settings = json.loads(json.dumps(instrument.settings))
+        drawn = array_digest(*(getattr(stars, field.name) for field in fields(stars)))
+        job = {"instrument": settings, "stars": drawn, "seed": TWIN_SEED, "emulator": emulator.details["checksum"]}
         fates = Fates.draw(stars, instrument, TWIN_SEED)
         name = f"{survey}-twin-{n}" + ("" if snr is None else f"-snr{snr:g}")
         path = self.folder / f"{name}.zarr"

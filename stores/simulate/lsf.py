@@ -96,9 +96,10 @@ def spread(arm: ArmDesign, width: float, start: float, step: float, n_in: int) -
 
 
 def reached(pixels: Float, sigma: Float, wavelength: Float, velocity: Float) -> NDArray[np.bool_]:
-    """(n, n_pix) True where a pixel's line spread lies within wavelengths (n_in,) seen at velocities (n,)."""
+    """(n, n_pix) True where a pixel's line spread lies within wavelengths (n_in,), at rest and at velocities (n,)."""
     edges = pixel_edges(pixels)
     stretch = 1.0 + velocity[:, None] / SPEED_OF_LIGHT
-    low, high = wavelength[0] * stretch, wavelength[-1] * stretch
+    # shifted light is known at the wavelengths of the unshifted only
+    low, high = wavelength[0] * np.maximum(stretch, 1.0), wavelength[-1] * np.minimum(stretch, 1.0)
     inside: NDArray[np.bool_] = (edges[:-1] - REACH * sigma > low) & (edges[1:] + REACH * sigma < high)
     return inside

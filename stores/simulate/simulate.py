@@ -63,6 +63,10 @@ class SimulateOptions:
         for name, least in (("n", 1), ("seed", 0), ("workers", 1)):
             if getattr(self, name) < least:
                 raise OptionError(f"--{name} {getattr(self, name)} must be {least} or more.")
+        if self.seed >= 2**31:
+            raise OptionError(f"--seed {self.seed} must be below {2**31}.")
+        if self.store is not None and self.store.name in ("", ".."):
+            raise OptionError(f"--store '{self.store}' names no store; give it a name of its own, such as twin.zarr.")
         if self.out is not None and self.out.exists() and not self.out.is_dir():
             raise OptionError(f"--out '{self.out}' is a file; name a folder.")
         Grid.parse(self.grid)

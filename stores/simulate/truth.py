@@ -126,6 +126,15 @@ class Parts:
     def done(self, number: int) -> bool:
         return self.path(number).is_file()
 
+    def tells(self, about: Mapping[str, Any]) -> bool:
+        """Whether the whole is there and says the same `about` itself."""
+        import pyarrow.parquet as pq
+
+        if not self.whole.is_file():
+            return False
+        told = json.loads((pq.read_schema(self.whole).metadata or {}).get(KEY.encode(), b"{}"))
+        return all(told.get(name) == value for name, value in json.loads(json.dumps(about)).items())
+
     def write(self, number: int, table: pyarrow.Table) -> None:
         import pyarrow.parquet as pq
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stores.atomic import replacing
 from stores.command import say
-from stores.errors import OptionError
+from stores.errors import OptionError, StoreError
 from stores.grid import Grid
 from stores.prepare import Preparation, prepare
 from stores.processes import in_processes
@@ -93,12 +93,17 @@ class Twin:
             else:
                 say(f"note: none of the stars belongs into {name}, so it is not written.")
         if self.instrument.layout == "desi_coadd":
-            columns = ["id", *ARM_SNR]
+            arms = {arm.name for arm in self.instrument.arms}
+            held = [name for name, arm in zip(ARM_SNR, "BR", strict=True) if arm in arms]
+            if not held:
+                say("note: without an arm B or R there is no catalogue of the Milky Way Survey.")
+                return
+            columns = ["id", *held]
             truth = pa.concat_tables([pq.read_table(parts.path(number), columns=columns) for number in range(count)])
             ids = get_layout(self.instrument.layout).ids(stars, self.seed)
             by_id = np.argsort(truth["id"].to_numpy())
             row = by_id[np.searchsorted(truth["id"].to_numpy()[by_id], ids)]
-            blue, red = (truth[name].to_numpy()[row] for name in ARM_SNR)
+            blue, red = (truth[name if name in held else held[0]].to_numpy()[row] for name in ARM_SNR)
             # the emulator ends before the Z arm begins: R's S/N stands for it
             snr = np.stack([blue, red, red], axis=1)
             write_mwsall(folder / "mwsall-pix-twin.fits", ids, stars, self.seed, snr=snr)
@@ -123,8 +128,13 @@ class Twin:
         work = in_processes(_write_shard, tasks, self.workers)
         for _ in progress(work, "observing", unit="shard", total=store.n_shards, done=store.n_shards - len(missing)):
             pass
-        if not parts.whole.is_file():
+        if all(parts.done(number) for number in range(store.n_shards)):
             parts.merge(store.n_shards, {**self.job, **provenance()})
+        elif not parts.tells(self.job):
+            raise StoreError(
+                f"'{parts.whole}', the truth of '{path}', is missing or that of another simulation; delete the store "
+                "and simulate it again."
+            )
         if not store.complete:
             store.finish()
         say(f"'{path}': {n} spectra as {name} sees them; '{parts.whole}' holds the truth.")

@@ -59,12 +59,15 @@ class FitsFile:
 
     def column(self, hdu: Any, *names: str, rows: slice = ALL_ROWS) -> NDArray[Any]:
         """The chosen rows of the first of these columns; only they are read from a plain file."""
+        from astropy.io import fits
+
         held = {name.upper(): name for name in self._columns(hdu).names}
         name = next((held[name.upper()] for name in names if name.upper() in held), None)
         if name is None:
             raise InputError(f"'{self.path}' has no column {' or '.join(names)} in HDU {hdu.name}.")
         with _blaming(self.path, f"column {name} of HDU {hdu.name}"):
-            if hdu.size <= PART_BYTES or hdu.header.get("PCOUNT") or rows.step not in (None, 1):
+            whole = hdu.size <= PART_BYTES or not isinstance(hdu, fits.BinTableHDU)
+            if whole or hdu.header.get("PCOUNT") or rows.step not in (None, 1):
                 return _native(hdu.data[name][rows])
             start, stop, _ = rows.indices(hdu.header["NAXIS2"])
             many = max(1, PART_BYTES // hdu.header["NAXIS1"])
