@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stores.grid import SPEED_OF_LIGHT
+
 REACH = 4  # pixels on either side that smoothing and shifting draw on
 
 
@@ -18,21 +20,24 @@ class Augmentation:
 
     snr: signal-to-noise ratio per pixel of the noise that is added, log-uniform
     colour: exponent of wavelength that this noise falls with
-    smoothing: sigma of a Gaussian, pixels (on the lrs grid 1 pixel is 69 km/s; from R = 3200, 1.4 leads to 1230)
-    shift: scatter of the velocity, pixels
+    smoothing: sigma of a Gaussian, km/s, at least half a pixel (35 on the lrs grid); R = 4500 becomes 2830 with 35 and
+        1170 with 105; without it (0, 0) there is no shift either
+    shift: scatter of the velocity, km/s
     warp, warp_order: scatter of the continuum's error, and how often it swings at most
     dead: share of masked pixels; gap: chance of a gap, of up to `gap_pixels`
+    step: pixel width of the spectra in log10 of wavelength
     """
 
     snr: tuple[float, float] = (8.0, 200.0)
     colour: tuple[float, float] = (0.0, 8.0)
-    smoothing: tuple[float, float] = (0.3, 1.4)
-    shift: float = 0.1
+    smoothing: tuple[float, float] = (35.0, 105.0)
+    shift: float = 7.0
     warp: float = 0.01
     warp_order: int = 12
     dead: float = 0.003
     gap: float = 0.15
     gap_pixels: int = 200
+    step: float = 1e-4
 
     def __call__(self, flux: Tensor, ivar: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A view of each spectrum: flux, ivar (B, n_pix), 0 where masked.
@@ -47,13 +52,16 @@ class Augmentation:
         def normal(*shape: int) -> Tensor:
             return torch.randn(n, *shape, generator=generator).to(device)
 
-        flux, ivar = _spread(flux, ivar, uniform(*self.smoothing, 1), self.shift * normal(1))
+        pixel_width = SPEED_OF_LIGHT * math.log(10) * self.step  # km/s
+        if self.smoothing[1] > 0:
+            # sampled at whole pixels, a narrower Gaussian would neither smooth nor shift as it says
+            sigma = (uniform(*self.smoothing, 1) / pixel_width).clamp(min=0.5)
+            flux, ivar = _spread(flux, ivar, sigma, self.shift / pixel_width * normal(1))
         x = torch.linspace(0, 1, n_pix, device=device)
         swings = torch.cos(math.pi * torch.arange(1, self.warp_order + 1, device=device)[:, None] * x)
         flux = flux * (1 + self.warp * math.sqrt(2 / self.warp_order) * normal(self.warp_order) @ swings)
         snr = torch.exp(uniform(math.log(self.snr[0]), math.log(self.snr[1]), 1))
-        # a dex of wavelength is 10,000 pixels of 1e-4
-        sigma = (uniform(*self.colour, 1) * (0.5 - x) * n_pix * 1e-4 * math.log(10)).exp() / snr
+        sigma = (uniform(*self.colour, 1) * (0.5 - x) * n_pix * self.step * math.log(10)).exp() / snr
         good = ivar > 0
         flux = flux + sigma * normal(n_pix)
         ivar = good / (1 / ivar.where(good, torch.ones_like(ivar)) + sigma**2)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from embed.batches import Batches
     from embed.model import SpectralTransformer
     from embed.objective import Objective
+    from stores.grid import Grid
 
 
 @dataclass(kw_only=True)
@@ -163,7 +164,7 @@ def _pretrain(options: PretrainOptions) -> int:
         say(f"{options.size}: {n_weights:,} weights; {batches.n_rows} training spectra on {accelerator.device}.")
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     last = options.steps if options.stop_after is None else min(options.steps, state.step + options.stop_after)
-    objective = _objective(options, stores[0].grid.start)
+    objective = _objective(options, stores[0].grid)
     run = _Run(options, accelerator, wrapped, optimizer, batches, checkpoint, state, objective)
     run.until(last)
     if accelerator.is_main_process:
@@ -317,12 +318,14 @@ def _new_model(options: PretrainOptions, store: Any) -> SpectralTransformer:
     return SpectralTransformer(config)
 
 
-def _objective(options: PretrainOptions, start: float) -> Objective:
+def _objective(options: PretrainOptions, grid: Grid) -> Objective:
+    from embed.augment import Augmentation
     from embed.objective import Masked, Views
 
     if options.objective == "masked":
-        return Masked(start, options.mask_ratio)
-    return Views(start, options.mask_ratio, options.alignment, options.temperature)
+        return Masked(grid.start, options.mask_ratio)
+    views = Augmentation(step=grid.step)
+    return Views(grid.start, options.mask_ratio, options.alignment, options.temperature, views)
 
 
 def _optimizer(model: SpectralTransformer, options: PretrainOptions) -> torch.optim.Optimizer:

@@ -15,7 +15,8 @@ from embed.model import SpectralTransformer
 from embed.objective import READ_FLOOR, Views, alignment_loss, reading_loss
 
 N_PIX = 1462
-NOTHING = Augmentation(snr=(1e6, 1e6), colour=(0, 0), smoothing=(0.05, 0.05), shift=0.0, warp=0.0, dead=0.0, gap=0.0)
+PIXEL = 299792.458 * math.log(10) * 1e-4  # km/s
+NOTHING = Augmentation(snr=(1e6, 1e6), colour=(0, 0), smoothing=(0.0, 0.0), shift=0.0, warp=0.0, dead=0.0, gap=0.0)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -63,7 +64,7 @@ def test_noise_is_what_ivar_says() -> None:
 
 def test_smoothing_widens_lines_and_keeps_their_strength() -> None:
     flux, ivar = clean()
-    seen, seen_ivar = changed(smoothing=(1.2, 1.2))(flux, ivar, seeded())
+    seen, seen_ivar = changed(smoothing=(1.2 * PIXEL, 1.2 * PIXEL))(flux, ivar, seeded())
     x = torch.arange(N_PIX, dtype=torch.float64)
     for i in range(len(flux)):
         for values, width in ((flux[i], 4.0), (seen[i], math.hypot(4.0, 1.2))):
@@ -79,11 +80,22 @@ def test_smoothing_widens_lines_and_keeps_their_strength() -> None:
 
 def test_velocities_move_lines() -> None:
     flux, ivar = clean(200)[0][:1].repeat(500, 1), torch.full((500, N_PIX), 1e8)
-    seen, _ = changed(shift=0.5, smoothing=(0.6, 0.6))(flux, ivar, seeded())
+    seen, _ = changed(shift=0.5 * PIXEL, smoothing=(0.6 * PIXEL, 0.6 * PIXEL))(flux, ivar, seeded())
     depth = (1 - seen).double()
     centre = (depth * torch.arange(N_PIX)).sum(dim=1) / depth.sum(dim=1) - 200
     assert float(centre.mean()) == pytest.approx(0, abs=0.07)
     assert float(centre.std()) == pytest.approx(0.5, rel=0.1)
+
+
+def test_smoothing_and_shift_are_velocities_whatever_the_grid() -> None:
+    flux, ivar = clean(1)
+    fine, _ = changed(smoothing=(100.0, 100.0), step=1e-4)(flux, ivar, seeded())
+    coarse, _ = changed(smoothing=(200.0, 200.0), step=2e-4)(flux, ivar, seeded())
+    torch.testing.assert_close(fine, coarse, rtol=0, atol=1e-4)
+    # narrower than half a pixel is not possible
+    least, _ = changed(smoothing=(1.0, 1.0))(flux, ivar, seeded())
+    half, _ = changed(smoothing=(0.5 * PIXEL, 0.5 * PIXEL))(flux, ivar, seeded())
+    torch.testing.assert_close(least, half, rtol=0, atol=1e-5)
 
 
 def test_the_warp_is_smooth_and_of_its_size() -> None:
@@ -98,7 +110,9 @@ def test_gaps_and_masks() -> None:
     flux, ivar = flux.clamp(0, 1), ivar.clone()
     ivar[:, 100:110] = 0
     flux[:, 100:110] = 1e6  # what stands under a mask
-    seen, seen_ivar = changed(gap=0.5, gap_pixels=100, dead=0.01, smoothing=(0.5, 1.5))(flux, ivar, seeded())
+    seen, seen_ivar = changed(gap=0.5, gap_pixels=100, dead=0.01, smoothing=(0.5 * PIXEL, 1.5 * PIXEL))(
+        flux, ivar, seeded()
+    )
     assert torch.isfinite(seen).all()
     assert float(seen.max()) < 1.1
     assert (seen_ivar[:, 100:110] == 0).all()
