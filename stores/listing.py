@@ -1,4 +1,4 @@
-"""The files of a job, in order, with the ids of their rows: on disk, so that ten million files cost no memory.
+"""The files of a job, in order, with the ids of their rows: on disk, so that their number costs no memory.
 
 A listing is an SQLite database beside the store that its files fill. A run that is interrupted leaves it there,
 and the next one looks only at files that it lacks or that have changed since; a finished store needs it no more.
