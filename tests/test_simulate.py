@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 
 from stores.errors import InputError, OptionError, StoreError
 from stores.grid import GRIDS
@@ -78,7 +79,7 @@ def test_what_an_instrument_needs_is_documented(tmp_path):
     for number in keys:
         name = lines[number].split("=")[0].strip()
         (tmp_path / "mine.toml").write_text("\n".join([*lines[:number], *lines[number + 1 :]]))
-        lacking = rf"[.\]]?{name} is missing" if name not in optional else "needs either fwhm|at least 20 steps"
+        lacking = rf"[.\]]?{name} is missing" if name not in optional else "needs either fwhm|are joined need lattice"
         with pytest.raises(InputError, match=lacking):
             Instrument.load(str(tmp_path / "mine.toml"))
     for section in ("arms", "noise", "flux_errors", "velocities", "sky", "faults"):
@@ -137,6 +138,29 @@ def test_what_lies_in_the_folder(twins):
         held = {path.name for path in (folder / "catalogues").iterdir()}
         assert {"allStar-twin.fits"} <= held
         assert ("mwsall-pix-twin.fits" in held) == (name == "desi")
+
+
+def test_every_file_says_that_it_is_simulated(twins):
+    for folder, _ in twins.values():
+        files = [path for part in ("spectra", "catalogues") for path in sorted((folder / part).iterdir())]
+        assert {path.suffix for path in files} >= {".fits"}
+        found = []
+        for path in files:
+            if path.suffix == ".tsv":
+                told = dict(
+                    line.strip("# \n").split(": ", 1)
+                    for line in path.read_text().splitlines()
+                    if re.match(r"# *SIM", line)
+                )
+                told = {**told, "SIMULATD": told["SIMULATD"] == "True", "SIMSEED": int(told["SIMSEED"])}
+            else:
+                header = fits.getheader(path)
+                told = {name: header[name] for name in ("SIMULATD", "SIMVERS", "SIMCOMIT", "SIMSEED", "SIMCONF")}
+            found.append(told)
+        assert all(told == found[0] for told in found)
+        assert found[0]["SIMULATD"] is True
+        assert found[0]["SIMSEED"] == 4
+        assert len(found[0]["SIMCONF"]) == 16
 
 
 def test_ingest_takes_the_twins_for_surveys(twins, tmp_path):
