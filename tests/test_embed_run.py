@@ -462,6 +462,16 @@ def test_killed_at_any_moment_it_finishes_the_same(model: Path, tmp_path: Path) 
     assert not [fault for _, faults in store.verify() for fault in faults]
 
 
+def test_of_several_processes_none_looks_at_the_input_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embed.run._seen_early", lambda options: pytest.fail("looked at the input"))
+    monkeypatch.setattr("embed.run.join_processes", lambda **_: sys.exit(7))
+    for name in ("WORLD_SIZE", "PMI_SIZE"):
+        with monkeypatch.context() as environment:
+            environment.setenv(name, "2")
+            with pytest.raises(SystemExit, match="7"):
+                embed(EmbedOptions(survey="desi"))
+
+
 @pytest.mark.slow
 def test_two_processes_write_the_same_store(spectra: Path, model: Path, tmp_path: Path) -> None:
     embed(options(spectra, model, tmp_path / "one.zarr"))
