@@ -19,10 +19,10 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from stores.catalogue import Catalogue
 from stores.command import run_command, say
 from stores.errors import InputError, OptionError
 from stores.flags import Flag
+from stores.id_table import IdTable
 from stores.spectra import SpectraStore
 
 Float = NDArray[np.float64]
@@ -182,7 +182,7 @@ def _labelled(stores: list[SpectraStore], options: ProbeOptions) -> Labelled:
     labels: dict[int, float] = {}
     for path in options.labels:
         target = options.target.lower()
-        table = Catalogue.read(path, ID_NAMES, (target, "teff"))
+        table = IdTable.read(path, ID_NAMES, (target, "teff"))
         value = table.numbers(target)
         if table.first("teff"):
             teff = table.numbers("teff")

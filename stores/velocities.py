@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stores.catalogue import Catalogue
 from stores.command import say
 from stores.grid import SPEED_OF_LIGHT
+from stores.id_table import IdTable
 from stores.provenance import array_digest
 from stores.spectrum import NO_VELOCITY, Float
 
@@ -42,7 +42,7 @@ class Velocities:
         rows with the same id the first that is left counts. Says how many were passed over unless `quiet`.
         """
         wanted = (*VELOCITY_NAMES, REDSHIFT, *WARNINGS, "success", OTHER_PIPELINE)
-        table = Catalogue.read(path, ID_NAMES, wanted, parts=("RVTAB", "REDSHIFTS"))
+        table = IdTable.read(path, ID_NAMES, wanted, parts=("RVTAB", "REDSHIFTS"))
         rv = _velocities(table)
         doubted, why = doubtful(table)
         warned = doubted & np.isfinite(rv)
@@ -95,7 +95,7 @@ class Velocities:
         return place, self.ids[place] == ids
 
 
-def _velocities(table: Catalogue) -> Float:
+def _velocities(table: IdTable) -> Float:
     """Velocities (n,) in km/s, NaN where there is none. Raises InputError."""
     redshifts = table.part == "REDSHIFTS" or table.first(*WARNINGS[1:]) is not None
     if table.first(*VELOCITY_NAMES) is None and redshifts and table.first(REDSHIFT):
@@ -105,7 +105,7 @@ def _velocities(table: Catalogue) -> Float:
     return np.where(rv <= NO_VELOCITY, np.nan, rv)
 
 
-def doubtful(table: Catalogue) -> tuple[NDArray[np.bool_], str]:
+def doubtful(table: IdTable) -> tuple[NDArray[np.bool_], str]:
     """(n,) True where the pipeline that measured a row's velocity warns of it, and the columns that say so."""
     doubted, why = np.zeros(len(table), dtype=bool), []
     name = table.first(*WARNINGS)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stores.catalogue import Catalogue
 from stores.errors import InputError
 from stores.flags import Flag
 from stores.grid import Grid
+from stores.id_table import IdTable
 from stores.prepare import Preparation
 from stores.provenance import array_digest
 from stores.spectra import SpectraStore
@@ -85,7 +85,7 @@ class Workshop:
         """Real LAMOST stars observed more than once; `star` tells which."""
         folder = self.data / "lamost_formats" / "dr8_repeats"
         store = self._ingested("repeats", "lamost", folder)
-        groups = Catalogue.read(folder / "groups.csv", ID_NAMES, ("group",))
+        groups = IdTable.read(folder / "groups.csv", ID_NAMES, ("group",))
         group = dict(zip(groups.ids.tolist(), groups.columns["group"].tolist(), strict=True))
         ids = store.read("id")
         known = np.array([int(one) in group for one in ids]) & _usable(store)
@@ -143,7 +143,7 @@ class Workshop:
 
 def _labels(path: Path) -> dict[str, dict[int, float]]:
     """Labels by id, of stars within the range of Teff."""
-    table = Catalogue.read(path, ID_NAMES, LABELS)
+    table = IdTable.read(path, ID_NAMES, LABELS)
 
     def numbers(name: str) -> Float:
         values = table.numbers(name)

@@ -19,7 +19,7 @@ Masked = Any  # a numpy masked array, for which numpy has no type of use
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class IdTable:
     """Columns of a table; rows without an id are left out.
 
     names: of all columns of the table; part: name of the HDU that holds it, empty where there are none
@@ -34,7 +34,7 @@ class Catalogue:
     columns: Mapping[str, Masked]
 
     @classmethod
-    def read(cls, path: Path, id_names: Sequence[str], wanted: Iterable[str], parts: Sequence[str] = ()) -> Catalogue:
+    def read(cls, path: Path, id_names: Sequence[str], wanted: Iterable[str], parts: Sequence[str] = ()) -> IdTable:
         """Read ids, from the first of these columns that is there, and the wanted columns, in any case.
 
         parts: HDUs of a FITS file to look for first; without one of them it is the first table
@@ -55,7 +55,7 @@ class Catalogue:
         raise InputError(f"'{path}' cannot be read as a table; give FITS, CSV, ECSV or Parquet.")
 
     @classmethod
-    def _of(cls, path: Path, table: _Table, id_names: Sequence[str], wanted: Iterable[str]) -> Catalogue:
+    def _of(cls, path: Path, table: _Table, id_names: Sequence[str], wanted: Iterable[str]) -> IdTable:
         held = {name.lower(): name for name in reversed(table.names)}  # of equals, the first
         id_name = next((held[name] for name in id_names if name in held), None)
         if id_name is None:

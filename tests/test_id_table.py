@@ -13,8 +13,8 @@ from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 from files import BIG_ID, compress, truncate
 
-from stores.catalogue import Catalogue
 from stores.errors import InputError
+from stores.id_table import IdTable
 
 FORMATS = (".csv", ".csv.gz", ".ecsv", ".parquet", ".fits", ".fits.gz")
 IDS = [BIG_ID + 2, None, BIG_ID, 7]
@@ -53,7 +53,7 @@ def write(path: Path) -> Path:
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_every_format_gives_the_same(suffix: str, tmp_path: Path) -> None:
     path = write(tmp_path / f"labels{suffix}")
-    table = Catalogue.read(path, ("id", "obsid"), ("feh", "count", "good", "absent"))
+    table = IdTable.read(path, ("id", "obsid"), ("feh", "count", "good", "absent"))
     assert table.ids.dtype == np.int64
     assert table.ids.tolist() == [BIG_ID + 2, BIG_ID, 7]  # the row without an id is nobody's
     np.testing.assert_array_equal(table.numbers("feh"), [-1.5, np.nan, -0.25])
@@ -65,8 +65,8 @@ def test_every_format_gives_the_same(suffix: str, tmp_path: Path) -> None:
 
 def test_the_first_id_column_counts_and_text_is_an_id(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": [1, 2], "targetid": [str(BIG_ID), None]}), tmp_path / "a.parquet")
-    assert Catalogue.read(tmp_path / "a.parquet", ("targetid", "id"), ()).ids.tolist() == [BIG_ID]
-    assert Catalogue.read(tmp_path / "a.parquet", ("id", "targetid"), ()).ids.tolist() == [1, 2]
+    assert IdTable.read(tmp_path / "a.parquet", ("targetid", "id"), ()).ids.tolist() == [BIG_ID]
+    assert IdTable.read(tmp_path / "a.parquet", ("id", "targetid"), ()).ids.tolist() == [1, 2]
 
 
 def test_the_first_table_is_read_unless_another_is_named(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_the_first_table_is_read_unless_another_is_named(tmp_path: Path) -> None
     image = fits.ImageHDU(np.ones((2, 2)), name="IMAGE")
     fits.HDUList([fits.PrimaryHDU(), image, *hdus]).writeto(tmp_path / "x.fits")
     for parts, part, value in (((), "A", 0), (("C", "B"), "C", 20), (("IMAGE", "Z"), "A", 0)):
-        table = Catalogue.read(tmp_path / "x.fits", ("id",), ("x",), parts)
+        table = IdTable.read(tmp_path / "x.fits", ("id",), ("x",), parts)
         assert (table.part, table.numbers("x").tolist()) == (part, [value])
 
 
@@ -86,9 +86,9 @@ def test_damaged_files_are_one_sentence(suffix: str, tmp_path: Path) -> None:
         if suffix in (".csv", ".ecsv") and share > 0.1:
             continue  # text that ends early may still be a table
         with pytest.raises(InputError, match=r"^'.*cut.*'[^\n]*\.$"):
-            Catalogue.read(cut, ("id", "obsid"), ("feh",))
+            IdTable.read(cut, ("id", "obsid"), ("feh",))
     with pytest.raises(InputError, match=r"absent.*' does not exist; check the path\.$"):
-        Catalogue.read(tmp_path / f"absent{suffix}", ("id",), ())
+        IdTable.read(tmp_path / f"absent{suffix}", ("id",), ())
 
 
 def _text(path: Path) -> None:
@@ -115,12 +115,12 @@ def test_what_is_no_catalogue_is_one_sentence(
 ) -> None:
     make(tmp_path / name)
     with pytest.raises(InputError, match=rf"^'.*{name}'[^\n]*{sentence}"):
-        Catalogue.read(tmp_path / name, ("id", "obsid"), ("vector",))
+        IdTable.read(tmp_path / name, ("id", "obsid"), ("vector",))
 
 
 def test_columns_that_cannot_be_used_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,word\n1,metal\n2,poor\n")
-    table = Catalogue.read(tmp_path / "a.csv", ("id",), ("word", "absent"))
+    table = IdTable.read(tmp_path / "a.csv", ("id",), ("word", "absent"))
     with pytest.raises(InputError, match=r"a\.csv': column word does not hold numbers\.$"):
         table.numbers("word")
     with pytest.raises(InputError, match=r"a\.csv' has no column absent or gone; it has id, word\.$"):
@@ -129,6 +129,6 @@ def test_columns_that_cannot_be_used_are_one_sentence(tmp_path: Path) -> None:
 
 def test_text_can_say_no(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,good,number\n1,True,1\n2,False,0\n3,,\n4,f,2\n")
-    table = Catalogue.read(tmp_path / "a.csv", ("id",), ("good", "number"))
+    table = IdTable.read(tmp_path / "a.csv", ("id",), ("good", "number"))
     assert table.false("good").tolist() == [False, True, False, True]
     assert table.false("number").tolist() == [False, True, False, False]
