@@ -24,9 +24,9 @@ from stores.errors import InputError, OptionError
 from stores.flags import Flag
 from stores.spectra import SpectraStore
 from stores.spectrum import as_id
+from stores.stars import same_stars
 
 Float = NDArray[np.float64]
-SAME_STAR = 3.0  # arcsec
 PENALTIES = 10.0 ** np.arange(-2, 7)
 UNUSABLE = Flag.NO_VALID_PIXELS | Flag.MOSTLY_MASKED | Flag.UNREADABLE
 ID_NAMES = ("id", "obsid", "targetid")
@@ -222,21 +222,6 @@ def _labelled(stores: list[SpectraStore], options: ProbeOptions) -> Labelled:
 
 def _numbers(column: Any) -> Float:
     return np.ma.filled(np.ma.asarray(column).astype(np.float64), np.nan)
-
-
-def same_stars(ra: Float, dec: Float) -> NDArray[np.int64]:
-    """A number (n,) for each star: positions (n,), deg, within 3 arcsec are one; without a position each is one."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import cKDTree
-
-    located = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
-    a, d = np.radians(ra[located]), np.radians(dec[located])
-    points = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
-    pairs = cKDTree(points).query_pairs(np.radians(SAME_STAR / 3600), output_type="ndarray")
-    first, second = located[pairs[:, 0]], located[pairs[:, 1]]
-    graph = coo_array((np.ones(len(pairs)), (first, second)), shape=(len(ra), len(ra)))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def folds_by_star(star: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
