@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from stores.catalogue import Catalogue, Cut
 from stores.catalogues import Sieve
 from stores.spectrum import Float
-from stores.stars import directions
+from stores.stars import chord, directions
 
+SAME_PLACE = 10.0  # arcsec
 EPOCH = 2000.0  # of positions in catalogues of the literature
 # sigma of a Gaussian is so many times the mean distance from its mean
 FROM_MEAN_DISTANCE = np.sqrt(np.pi / 2)
@@ -43,9 +44,17 @@ def combine_papers(
         sigmas[label] = np.fmax(np.where(scatter > 0, scatter, np.nan), given)
         if label == "feh":
             sieve.drop("discordant", scatter > DISCORDANT)
-    place = np.stack([median_and_scatter(axis, star, n)[0] for axis in directions(ra, dec).T], axis=1)
+    points = directions(ra, dec)
+    place = np.stack([median_and_scatter(axis, star, n)[0] for axis in points.T], axis=1)
+    # between two positions that disagree lies nothing
+    near = np.zeros(n, dtype=bool)
+    near[star[np.linalg.norm(points - place[star], axis=1) < chord(SAME_PLACE)]] = True
+    torn = ~near & np.isfinite(place[:, 0])
+    place[torn] = np.nan
     x, y, z = place.T
-    told = (Cut("several measurements of a star are one row", len(star) - n), *sieve.told)
+    told = [Cut("several measurements of a star are one row", len(star) - n), *sieve.told]
+    if torn.any():
+        told.append(Cut("positions of a star disagree: taken as unknown", int(torn.sum())))
     whole = Catalogue(
         name,
         combined,
