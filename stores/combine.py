@@ -1,4 +1,4 @@
-"""Labels of one store from several catalogues: which of them speaks for a star, and which label is taken from which."""
+"""Labels of one store from several catalogues: which of them speaks for a star, and who gives which label."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def combine(matches: Sequence[Match], spectra: Spectra, sample: Sample = PLAIN) 
     values: dict[str, Float] = {label: np.full(n, np.nan) for label in labels}
     sigmas: dict[str, Float] = {label: np.full(n, np.nan) for label in labels}
     source = {label: np.full(n, NONE, dtype=np.int64) for label in labels}
-    notes = []
+    notes: list[dict[str, Any]] = []
     for number, match in enumerate(matches):
         sentence, unfit = sample.cuts(match)
         has_any = np.zeros(n, dtype=bool)
@@ -79,7 +79,11 @@ def combine(matches: Sequence[Match], spectra: Spectra, sample: Sample = PLAIN) 
             values[label][taken], sigmas[label][taken] = value[taken], match.sigmas[label][taken]
             source[label][taken] = number
             has_any |= np.isfinite(value)
-        told = {"catalogue": match.name, "cuts": [list(cut) for cut in match.cuts], "spectra": match.counts}
+        told: dict[str, Any] = {
+            "catalogue": match.name,
+            "cuts": [list(cut) for cut in match.cuts],
+            "spectra": match.counts,
+        }
         if sentence:
             told["sample"] = [sentence, int(np.count_nonzero(has_any & unfit))]
         notes.append(told)
