@@ -175,7 +175,7 @@ def _spec(text: str) -> tuple[str, str, Path]:
     if not (colon and path and name and (kind or not equals)):
         raise OptionError(f"--catalogue {text} is neither KIND:FILE nor NAME=KIND:FILE.")
     kind = get_catalogue(kind or name).name
-    return name, kind, Path(path)
+    return name, kind, Path(path).expanduser()  # no shell expands ~ behind a colon
 
 
 def _off(options: LabelOptions, kinds: list[str]) -> dict[str, list[str]]:

@@ -81,7 +81,7 @@ def test_positions_and_ids_are_put_right() -> None:
     made = Catalogue(
         "made",
         {"feh": np.zeros(4)},
-        gaia=np.array([BIG_ID, -1, 0, BIG_ID + 1]),
+        gaia=np.array([BIG_ID, -1, 999_999, BIG_ID + 1]),
         ra=np.array([-10.0, 360.0, 999.0, 5.0]),
         dec=np.array([0.0, -90.0, 0.0, -9999.0]),
         pmra=np.array([1.0, np.nan, -9999.99, 1e9]),
@@ -525,19 +525,20 @@ def write_parquet(path: Path) -> None:
     pq.write_table(pa.table(ROWS), path)
 
 
-WRITERS = {".fits": write_fits, ".csv": write_csv, ".ecsv": write_ecsv, ".parquet": write_parquet}
+WRITERS: dict[str, Callable[[Path], None]] = {
+    ".fits": write_fits,
+    ".csv": write_csv,
+    ".ecsv": write_ecsv,
+    ".parquet": write_parquet,
+}
 
 
-@pytest.mark.parametrize(("suffix", "write"), WRITERS.items(), ids=WRITERS)
-@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
-def test_tables_of_every_format_are_alike(
-    suffix: str, write: Callable[[Path], None], packed: bool, tmp_path: Path
-) -> None:
-    if packed and suffix not in (".fits", ".csv"):
-        pytest.skip("not a format that is compressed whole")
-    path = tmp_path / f"t{suffix}"
-    write(path)
-    read = read_catalogue("table", compress(path) if packed else path, columns={"cfe": "c_fe"})
+@pytest.mark.parametrize("suffix", [*WRITERS, ".fits.gz", ".csv.gz"])
+def test_tables_of_every_format_are_alike(suffix: str, tmp_path: Path) -> None:
+    plain = suffix.removesuffix(".gz")
+    path = tmp_path / f"t{plain}"
+    WRITERS[plain](path)
+    read = read_catalogue("table", path if suffix == plain else compress(path), columns={"cfe": "c_fe"})
     assert read.id is not None
     assert read.gaia is not None
     assert read.id.tolist() == [BIG_ID, 5, 6]

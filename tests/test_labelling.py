@@ -233,8 +233,8 @@ def test_a_bridge_must_lead_somewhere(tmp_path: Path) -> None:
     store = make_spectra(tmp_path / "s.zarr", n=10)
     for name, columns in (("a", {"id": store.read("id"), "feh": np.zeros(10)}), ("b", {"gaia": store.read("id")})):
         pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
-    pq.write_table(pa.table({"id": store.read("id"), "gaia": 7 + np.arange(10)}), tmp_path / "bridge.parquet")
-    pq.write_table(pa.table({"source_id": 7 + np.arange(10), "feh": np.zeros(10)}), tmp_path / "gaia.parquet")
+    pq.write_table(pa.table({"id": store.read("id"), "gaia": 2**62 + 1 + np.arange(10)}), tmp_path / "bridge.parquet")
+    pq.write_table(pa.table({"source_id": 2**62 + 1 + np.arange(10), "feh": np.zeros(10)}), tmp_path / "gaia.parquet")
     held: dict[str, Any] = {"path": store.path, "catalogue": (f"table:{tmp_path / 'gaia.parquet'}",)}
     out = tmp_path / "labels.parquet"
     for name in ("a", "b"):

@@ -309,7 +309,9 @@ def test_spectra_of_a_star_are_found_in_every_way() -> None:
     ra = np.array([0.0, 0.0005, 10, 20, 30, 40, 50, 60])  # the first two are 1.8 arcsec apart
     gaia = np.array([0, 0, BIG_ID, BIG_ID, BIG_ID + 1, 0, 0, 0])
     spectra = Spectra(BIG_ID + np.arange(n, dtype=np.int64), ra, np.zeros(n), gaia, nan, nan)
-    catalogue = Catalogue("a", {"feh": np.zeros(n)}, id=spectra.id, gaia=np.array([1, 2, 3, 4, 5, 6, 6, 7]))
+    catalogue = Catalogue(
+        "a", {"feh": np.zeros(n)}, id=spectra.id, gaia=BIG_ID + np.array([11, 12, 13, 14, 15, 16, 16, 17])
+    )
     star = combine([match(catalogue, spectra)], spectra).star
     assert star[0] == star[1]  # by position
     assert star[2] == star[3] != star[4]  # by Gaia id of the spectra

@@ -342,7 +342,7 @@ def test_bridges_tell_gaia_ids_and_motions(tmp_path: Path) -> None:
         "first", {}, id=ids[[2, 1, 1, 3, 3]], gaia=np.array([gaia[2], gaia[1], gaia[1], gaia[3], gaia[4]])
     )
     second = Catalogue(
-        "second", {}, id=ids[:2], gaia=np.array([gaia[0], 77]), pmra=np.full(2, 5.0), pmdec=np.full(2, 6.0)
+        "second", {}, id=ids[:2], gaia=np.array([gaia[0], BIG_ID + 77]), pmra=np.full(2, 5.0), pmdec=np.full(2, 6.0)
     )
     ours = Spectra.of(store, [first, second])
     # the first bridge that knows decides; two Gaia ids for one spectrum are none
