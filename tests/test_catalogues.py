@@ -271,6 +271,7 @@ def test_saga_is_one_row_a_star(folder: Path, stars: Stars) -> None:
     assert len(read) == len(few) - read.cuts[1].rows
     lines = (folder / "saga.tsv").read_text().splitlines()
     assert read.cuts[0].rows == sum(not line.startswith(("#", "Object")) for line in lines) - len(few)
+    np.testing.assert_array_equal(read.epoch, 2000.0)
     star = nearest(read, few, 2000.0)
     assert len(np.unique(star)) == len(read)
     for i, (label, noise) in enumerate(zip(LABELS, (90, 0.19, 0.12, 0.08), strict=True)):
@@ -286,6 +287,7 @@ def test_pastel_is_one_row_a_star(folder: Path, stars: Stars) -> None:
     read = read_catalogue("pastel", folder / "pastel.tsv")
     few = bright(stars)
     assert len(read) == len(few)
+    np.testing.assert_array_equal(read.epoch, 2000.0)
     star = nearest(read, few, 2000.0)
     assert len(np.unique(star)) == len(read)
     known = np.isfinite(read.values["feh"])
@@ -569,7 +571,7 @@ def test_nulls_are_no_ids_and_no_floats(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": pa.array([BIG_ID, None]), "feh": pa.array([None, 0.5])}), tmp_path / "t.parquet")
     masked = MaskedColumn([BIG_ID, 7], mask=[False, True], name="id")
     Table([masked, MaskedColumn([0.0, 0.5], mask=[True, False], name="feh")]).write(tmp_path / "t.ecsv")
-    null = fits.Column("ID", "K", array=[BIG_ID, -99], null=-99)
+    null = fits.Column("ID", "K", array=[BIG_ID, 987_654_321], null=987_654_321)
     fits.BinTableHDU.from_columns([null, fits.Column("FEH", "D", array=[np.nan, 0.5])]).writeto(tmp_path / "t.fits")
     for name in ("t.parquet", "t.ecsv", "t.fits"):
         read = read_catalogue("table", tmp_path / name)

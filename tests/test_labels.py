@@ -278,6 +278,8 @@ def test_the_first_catalogue_that_knows_a_label_gives_it() -> None:
     np.testing.assert_array_equal(labels.source["teff"], [0, 0])
     np.testing.assert_array_equal(labels.source["alphafe"], [1, 1])
     np.testing.assert_allclose(labels.sigmas["feh"], [0.06, 0.04])
+    nothing = known("a", spectra, cfe=[np.nan] * 3)
+    assert combine([first, second, nothing], spectra).names == labels.names  # what nobody has is no label
     turned = combine([second, first], spectra)
     assert turned.sources == ("saga", "apogee")
     np.testing.assert_array_equal(turned.values["feh"], [-0.6, -2.5])
