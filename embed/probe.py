@@ -24,9 +24,9 @@ from stores.errors import InputError, OptionError
 from stores.flags import Flag
 from stores.id_table import IdTable
 from stores.spectra import SpectraStore
+from stores.stars import same_stars
 
 Float = NDArray[np.float64]
-SAME_STAR = 3.0  # arcsec
 PENALTIES = 10.0 ** np.arange(-2, 7)
 UNUSABLE = Flag.NO_VALID_PIXELS | Flag.MOSTLY_MASKED | Flag.UNREADABLE
 ID_NAMES = ("id", "obsid", "targetid")
@@ -209,21 +209,6 @@ def _labelled(stores: list[SpectraStore], options: ProbeOptions) -> Labelled:
         raise InputError(f"the labelled spectra are of {star.max() + 1} stars, too few for {options.folds} folds.")
     start = stores[0].grid.start
     return Labelled(np.concatenate(flux), np.concatenate(ivar), np.concatenate(label), star, start)
-
-
-def same_stars(ra: Float, dec: Float) -> NDArray[np.int64]:
-    """A number (n,) for each star: positions (n,), deg, within 3 arcsec are one; without a position each is one."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import cKDTree
-
-    located = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
-    a, d = np.radians(ra[located]), np.radians(dec[located])
-    points = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
-    pairs = cKDTree(points).query_pairs(np.radians(SAME_STAR / 3600), output_type="ndarray")
-    first, second = located[pairs[:, 0]], located[pairs[:, 1]]
-    graph = coo_array((np.ones(len(pairs)), (first, second)), shape=(len(ra), len(ra)))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def folds_by_star(star: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:

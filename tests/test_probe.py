@@ -12,9 +12,10 @@ import pytest
 from astropy.table import Table
 from models_made import make_store, save_model
 
-from embed.probe import ProbeOptions, cross_validate, folds_by_star, probe, ridge, same_stars, scores
+from embed.probe import ProbeOptions, cross_validate, folds_by_star, probe, ridge, scores
 from stores.errors import InputError
 from stores.spectra import SpectraStore
+from stores.stars import same_stars
 
 
 def test_ridge_finds_a_linear_law() -> None:

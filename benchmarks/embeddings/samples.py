@@ -61,7 +61,7 @@ class Workshop:
 
     def lamost(self) -> Sample:
         """Real LAMOST spectra with LASP's labels."""
-        from embed.probe import same_stars
+        from stores.stars import same_stars
 
         table = self.data / "lamost" / "lamost_dr10_table.fits.gz"
         stores = [
