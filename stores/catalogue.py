@@ -32,7 +32,8 @@ class Catalogue:
     """Labels of `n` stars or spectra. Built from arrays or single numbers for all rows; kept as (n,) arrays.
 
     name: of the kind of catalogue, such as 'apogee'
-    values: label -> (n,) float64, NaN where unknown; teff in K, logg, feh, alphafe in dex, others as they come
+    values: label -> (n,) float64, NaN where unknown; teff in K, logg, feh, alphafe in dex, others as they come; none
+        in a catalogue that only says which spectrum is of which star
     sigmas: label -> (n,) one-sigma errors in the label's unit, NaN where unknown
     id: (n,) int64, the survey's identifiers of the spectra; None if rows are stars
     gaia: (n,) int64, Gaia DR3 source ids, 0 where none; None if the catalogue has none
@@ -55,9 +56,8 @@ class Catalogue:
     cuts: tuple[Cut, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.values:
-            raise InputError(f"the catalogue '{self.name}' gives no label.")
-        n = len(np.atleast_1d(next(iter(self.values.values()))))
+        given = (*self.values.values(), self.id, self.gaia, self.ra)
+        n = len(np.atleast_1d(next(column for column in given if column is not None)))
         values = {label: _column(self.name, label, value, n) for label, value in self.values.items()}
         sigmas = {
             label: _column(self.name, f"sigma of {label}", self.sigmas.get(label, np.nan), n) for label in values
@@ -82,8 +82,9 @@ class Catalogue:
         gaia = ids["gaia"]
         if gaia is not None:
             ids["gaia"] = np.where(gaia > 0, gaia, 0)
-        for name, value in {**ids, **positions, "values": values, "sigmas": sigmas, "cuts": tuple(cuts)}.items():
-            object.__setattr__(self, name, value)
+        kept: dict[str, Any] = {**ids, **positions, "values": values, "sigmas": sigmas, "cuts": tuple(cuts)}
+        for name, column in kept.items():
+            object.__setattr__(self, name, column)
 
     def __len__(self) -> int:
         return len(self.ra)
