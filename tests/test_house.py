@@ -48,7 +48,7 @@ def test_types_are_shipped(package: str) -> None:
 def test_all_commands_are_there() -> None:
     names = {point.name for point in COMMANDS}
     assert names >= {"stores-ingest", "stores-info", "stores-verify", "stores-export", "stores-search"}
-    assert names >= {"stores-simulate", "embed-pretrain", "embed-spectra", "embed-probe"}
+    assert names >= {"stores-simulate", "embed-pretrain", "embed-spectra", "embed-probe", "heads-predict"}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda point: point.name)
@@ -74,6 +74,8 @@ def test_help_needs_nothing_heavy(command) -> None:  # type: ignore[no-untyped-d
         ("embed.pretrain", ["x.zarr", "--out", "run", "--stop-after", "0"], "--stop-after"),
         ("stores.search", ["x.zarr", "--spectrum", "a.fits", "--at-rest", "--rv", "b.fits"], "--at-rest and --rv"),
         ("embed.pretrain", ["x.zarr", "--out", "README.md"], "is a file"),
+        ("heads.predict", ["--head", "x", "--out", "x.parquet", "--limit", "0"], "--limit 0"),
+        ("heads.predict", ["--head", "nowhere", "--out", "x.parquet"], "'nowhere' holds no head"),
         ("embed.probe", ["x.zarr", "--labels", "x.csv", "--folds", "0"], "--folds"),
     ],
 )
