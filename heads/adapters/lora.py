@@ -12,8 +12,10 @@ from torch import nn
 from heads.adapters import Adapter, adapter, frozen
 from heads.fit import FitOptions
 from heads.network import HeadNetwork
+from stores.errors import ModelError
 
 RANK, ALPHA = 8, 16
+FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @adapter("lora")
@@ -41,8 +43,17 @@ class Lora(Adapter):
 
     def load(self, network: HeadNetwork, folder: Path) -> nn.Module:
         from peft import PeftModel
+        from safetensors import SafetensorError
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            module: nn.Module = PeftModel.from_pretrained(frozen(network), folder)
+        for file in FILES:
+            if not (folder / file).is_file():  # peft would look for it in the internet
+                raise ModelError(f"'{folder}' lacks a usable {file}; write the head again.")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # of weights that are lacking or left over
+                module: nn.Module = PeftModel.from_pretrained(frozen(network), folder)
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError, UserWarning):
+            raise ModelError(
+                f"'{folder}' does not hold the weights of the adapter '{self.name}'; write it again."
+            ) from None
         return module.eval()
