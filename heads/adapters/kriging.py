@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SUPPORT = 256  # inducing points at most
 TELLING = 250  # stars that the hyperparameters are chosen by, at most
 LEAST = 5  # stars below which nothing is learned
-JITTER = 1e-6
+JITTER = 1e-10  # of the variance
 # in units of the scatter of the labels; of the smooth part's length, in those of the points
 SMOOTH = (0.0, 0.03, 0.1, 0.3, 0.6)
 CONSTANT = (0.0, 0.03, 0.1, 0.3)
@@ -41,7 +41,8 @@ class KrigedNetwork(nn.Module):
     """Outputs of a frozen head, corrected by a Gaussian process for each label.
 
     points: (s, k) inducing points; gain: (k, s), mean correction = kernel @ gain; loss: (k, s, s), what the stars
-    take off the prior variance; prior: (k, 3), constant and smooth amplitude and length
+    take off the prior variance; prior: (k, 3), constant and smooth amplitude and length. In double precision: the
+    gains of neighbouring points are large and cancel.
     """
 
     points: Tensor
@@ -54,20 +55,21 @@ class KrigedNetwork(nn.Module):
         self.base = frozen(base)
         k = base.options.labels
         for name, shape in (("points", (support, k)), ("gain", (k, support)), ("loss", (k, support, support))):
-            self.register_buffer(name, torch.zeros(shape))
-        self.register_buffer("prior", torch.tensor([0.0, 0.0, 1.0]).repeat(k, 1))
+            self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("prior", torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).repeat(k, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         outputs: Tensor = self.base(x)
         if self.points.shape[0] == 0:
             return outputs
         value, log_sigma = outputs[0].unbind(dim=-1)  # (B, k)
-        cross = kernel(value, self.points, self.prior)  # (k, B, s)
+        cross = kernel(value.double(), self.points, self.prior)  # (k, B, s)
         change = (cross @ self.gain[..., None])[..., 0].T
         known = ((cross @ self.loss) * cross).sum(dim=-1).T
         variance = (self.prior[:, :2].square().sum(dim=1) - known).clamp(min=0.0)
-        log_sigma = 0.5 * torch.log((2 * log_sigma).exp() + variance)
-        return torch.cat([torch.stack([value + change, log_sigma], dim=-1)[None], outputs[1:]])
+        log_sigma = 0.5 * torch.log((2 * log_sigma.double()).exp() + variance)
+        corrected = torch.stack([value + change, log_sigma], dim=-1).to(outputs.dtype)
+        return torch.cat([corrected[None], outputs[1:]])
 
 
 def kernel(a: Tensor, b: Tensor, prior: Tensor) -> Tensor:
@@ -122,6 +124,7 @@ class Kriging(Adapter):
             torch.zeros(k, support, dtype=torch.float64),
             torch.zeros(k, support, support, dtype=torch.float64),
         )
+        one = torch.eye(support, dtype=torch.float64)
         for label in range(k):
             known = torch.isfinite(error[:, label])
             if int(known.sum()) < LEAST:
@@ -129,17 +132,21 @@ class Kriging(Adapter):
             place, wrong, spread = value[known], error[known, label], sigma[known, label]
             best, factor = _most_likely(place[:TELLING], wrong[:TELLING], spread[:TELLING])
             prior[label] = best
-            inner = kernel(points, points, best[None])[0]
-            inner += JITTER * max(float(inner.diagonal().mean()), JITTER) * torch.eye(support, dtype=torch.float64)
-            cross = kernel(points, place, best[None])[0]
-            precision = 1 / (factor * spread) ** 2
-            whole = inner + (cross * precision) @ cross.T
             if float(best[:2].abs().sum()) == 0.0:
                 continue
-            gain[label] = torch.linalg.solve(whole, (cross * precision) @ wrong)
-            loss[label] = torch.linalg.inv(inner) - torch.linalg.inv(whole)
+            inner = kernel(points, points, best[None])[0]
+            inner += JITTER * float(inner.diagonal().mean()) * one
+            cross = kernel(points, place, best[None])[0]
+            precision = 1 / (factor * spread) ** 2
+            # by the root of the inner covariance: its inverse alone would drown the difference in rounding
+            root = torch.linalg.cholesky(inner)
+            told = torch.linalg.solve_triangular(root, cross, upper=False)
+            seen = one + (told * precision) @ told.T
+            half = torch.linalg.solve_triangular(root.T, one, upper=True)
+            gain[label] = half @ torch.linalg.solve(seen, (told * precision) @ wrong)
+            loss[label] = half @ (one - torch.linalg.inv(seen)) @ half.T
         for name, found in (("points", points), ("gain", gain), ("loss", loss), ("prior", prior)):
-            setattr(module, name, found.float())
+            setattr(module, name, found)
 
     def own_state(self, module: nn.Module) -> dict[str, Tensor]:
         return {name: getattr(module, name) for name in ("points", "gain", "loss", "prior")}
