@@ -2,9 +2,9 @@
 
 Scores are errors in units of the predicted sigma, (label - value) / sigma. Their quantiles among n held-out stars, at
 ranks that are conservative by one star, bound the score of the next star with at least the nominal probability
-whatever the distribution, as long as that star is drawn like them (Vovk et al. 2005; Lei et al. 2018,
-doi:10.1080/01621459.2017.1307116). Metal-rich and metal-poor stars, told apart by the predicted [Fe/H], have quantiles
-of their own where enough are held out.
+whatever the distribution (from 6 stars on for 68 per cent, 19 for 90), as long as that star is drawn like them
+(Vovk et al. 2005; Lei et al. 2018, doi:10.1080/01621459.2017.1307116). Metal-rich and metal-poor stars, told apart by
+the predicted [Fe/H], have quantiles of their own where enough are held out.
 """
 
 from __future__ import annotations
@@ -99,14 +99,23 @@ class Calibration:
 
 
 def _bounds(score: Float, tail: float) -> tuple[float, float]:
-    """Scores at the ranks that leave at most `tail` outside on either side; the outermost where n is too small."""
+    """Scores at the ranks that leave at most `tail` outside on either side.
+
+    Where n is too small for such ranks, the outermost scores, but no narrower than Student's t has it for as few
+    errors that are normal.
+    """
     n = len(score)
-    if n == 0:
-        edge = Calibration.none(1).high[0, 0, TAILS.index(tail)]
-        return -float(edge), float(edge)
     outside = math.floor((n + 1) * tail)  # the rank from the edge
-    index = max(outside - 1, 0)
-    return float(score[index]), float(score[n - 1 - index])
+    if outside:
+        return float(score[outside - 1]), float(score[n - outside])
+    edge = float(Calibration.none(1).high[0, 0, TAILS.index(tail)])
+    if n < 2:
+        return -edge, edge
+    from scipy.stats import t
+
+    middle = float(score.mean())
+    reach = float(t.ppf(1 - tail, n - 1) * score.std(ddof=1) * math.sqrt(1 + 1 / n))
+    return min(float(score[0]), middle - reach), max(float(score[-1]), middle + reach)
 
 
 def _width(score: Float) -> float:
