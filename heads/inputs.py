@@ -6,7 +6,7 @@ A new input is a line in INPUTS; a new block a function that gives (values, vali
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ class InputStores:
 
     name: str
     stores: Mapping[str, Store]
+    # rows of the stores that lie in another order, by the row of the main one: looked up once, for all parts
+    _partners: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(cls, name: str, spectra: str | Path | None = None, embeddings: str | Path | None = None) -> InputStores:
@@ -137,26 +139,26 @@ class InputStores:
     def read(self, rows: Rows) -> dict[str, Block]:
         """Each block's values and validity (n, d) of rows of the main store."""
         found: dict[str, Block] = {}
-        ids: NDArray[np.int64] | None = None
         for block in INPUTS[self.name]:
             kind = BLOCKS[block]
-            store, own = self.stores[kind.store], rows
-            if store is not self.main:
-                ids = self.main.read("id", rows) if ids is None else ids
-                own = self._partner_rows(store, rows, ids)
-            found[block] = kind.read(store, own)
+            own = rows if self.stores[kind.store] is self.main else self._partner_rows(kind.store, rows)
+            found[block] = kind.read(self.stores[kind.store], own)
         return found
 
-    def _partner_rows(self, store: Store, rows: Rows, ids: NDArray[np.int64]) -> Rows:
-        """The other store's rows with these ids; often they are the same ones."""
-        start = rows.indices(len(self))[0] if isinstance(rows, slice) else 0
-        if isinstance(rows, slice) and start + len(ids) <= len(store):
-            same = slice(start, start + len(ids))
-            if np.array_equal(store.read("id", same), ids):
-                return same
-        found = store.find(ids)
+    def _partner_rows(self, kind: str, rows: Rows) -> Rows:
+        """The other store's rows with the ids of these; often they are the same ones."""
+        store = self.stores[kind]
+        if kind not in self._partners:
+            ids = self.main.read("id", rows)
+            start = rows.indices(len(self))[0] if isinstance(rows, slice) else 0
+            if isinstance(rows, slice) and start + len(ids) <= len(store):
+                same = slice(start, start + len(ids))
+                if np.array_equal(store.read("id", same), ids):
+                    return same
+            self._partners[kind] = store.find(self.ids)
+        found = self._partners[kind][rows]
         if np.any(found < 0):
-            lacking = ids[found < 0][0]
+            lacking = self.main.read("id", rows)[found < 0][0]
             raise StoreError(f"'{store.path}' has no row with id {lacking} of '{self.main.path}'; embed that store.")
         return found
 
