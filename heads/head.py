@@ -31,11 +31,12 @@ from heads.network import HeadNetwork, NetworkOptions
 from heads.novelty import Novelty
 from heads.sample import features
 from heads.scaling import Scaling
-from stores.errors import ModelError
+from stores.errors import ModelError, OptionError
 from stores.flags import Flag
-from stores.provenance import array_digest, provenance
+from stores.provenance import array_digest, file_checksum, provenance
 
 FORMAT = 1
+HEAD = "head.json"
 ROWS_AT_ONCE = 1024
 OUTSIDE_MARGIN = 0.02  # of the range of the training labels, that a value may lie beyond it
 
@@ -135,7 +136,7 @@ class Head:
         value, sigma = mixture(members, sigmas)
         flags = flags | self._flags(x, value)
         empty = (flags & np.uint32(Flag.NO_VALID_PIXELS | Flag.UNREADABLE)) != 0
-        value = np.where(empty[:, None], np.nan, value)
+        value, members = (np.where(empty[:, None], np.nan, values) for values in (value, members))
         bounds = [
             self.calibration.sigma(value, sigma),
             *self.calibration.interval(value, sigma, 0.16),
@@ -168,21 +169,27 @@ class Head:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of everything that decides predictions."""
+        """A hash of everything that decides predictions and flags, and which stores are read."""
         tensors = [value.numpy() for member in self.members for value in member.state_dict().values()]
         scalings = [part for one in (*self.scalings.values(), self.label_scaling) for part in (one.mean, one.scatter)]
-        text = np.frombuffer(json.dumps([self.calibration.as_json(), self.targets]).encode(), dtype=np.uint8)
-        return array_digest(text, *tensors, *scalings)
+        rest: list[Any] = [self.label_range, self.novelty.axes, self.novelty.references]
+        told = [self.calibration.as_json(), self.targets, self.novelty.threshold, self.identity, self.adapter]
+        text = np.frombuffer(json.dumps(told, sort_keys=True).encode(), dtype=np.uint8)
+        return array_digest(text, *tensors, *scalings, *rest)
 
     # -- at rest -----------------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the head to a folder, whole or not at all; one that holds a head is replaced."""
+        """Write the head to a folder, whole or not at all; one that holds a head is replaced.
+
+        Raises OptionError for a folder that holds something else.
+        """
         from safetensors.numpy import save_file as save_arrays
 
         from heads.adapters import get_adapter
 
-        folder = Path(folder)
+        folder = Path(folder).absolute()
+        refuse_folder(folder)
         building = folder.with_name(f"{folder.name}.building-{os.getpid()}")
         building.mkdir(parents=True)
         try:
@@ -205,12 +212,9 @@ class Head:
             save_arrays(
                 {name: np.ascontiguousarray(value) for name, value in arrays.items()}, building / "scaling.safetensors"
             )
-            (building / "head.json").write_text(json.dumps(self._json(), indent=1) + "\n")
-            old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
-            if folder.exists():
-                folder.rename(old)
-            building.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
+            told = {**self._json(), "files": _checksums(building)}
+            (building / HEAD).write_text(json.dumps(told, indent=1) + "\n")
+            _take_place(building, folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
@@ -241,12 +245,13 @@ class Head:
 
         folder = Path(folder)
         try:
-            told = json.loads((folder / "head.json").read_text())
+            told = json.loads((folder / HEAD).read_text())
         except (OSError, ValueError):
-            raise ModelError(f"'{folder}' holds no head (no readable head.json); make one with heads-train.") from None
-        if told.get("kind") != "head" or told.get("format") != FORMAT:
+            raise ModelError(f"'{folder}' holds no head (no readable {HEAD}); make one with heads-train.") from None
+        if not isinstance(told, dict) or told.get("kind") != "head" or told.get("format") != FORMAT:
             raise ModelError(f"'{folder}' holds no head of format {FORMAT}; make it again with heads-train.")
         try:
+            _refuse_changed(folder, told["files"])
             arrays = load_arrays(folder / "scaling.safetensors")
             network = NetworkOptions.from_json(told["network"])
             members: list[nn.Module] = []
@@ -272,7 +277,7 @@ class Head:
                 adapter=told["adapter"],
                 about=told["about"],
             )
-        except (OSError, KeyError, RuntimeError, SafetensorError, TypeError) as error:
+        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError, TypeError, AttributeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"the head in '{folder}' is damaged ({reason}); copy or make it again.") from None
         if head.fingerprint != told["fingerprint"]:
@@ -289,6 +294,43 @@ def mixture(values: Float, sigmas: Float) -> tuple[Float, Float]:
 def plain(member: nn.Module) -> HeadNetwork:
     """The network inside a member, whatever a strategy wrapped around it."""
     return next(module for module in member.modules() if isinstance(module, HeadNetwork))
+
+
+def refuse_folder(folder: Path) -> None:
+    """Raise an OptionError if no head can be written to a folder, as it is there and holds something else."""
+    if folder.is_dir() and (not any(folder.iterdir()) or (folder / HEAD).is_file()):
+        return
+    if folder.exists() or folder.is_symlink():
+        raise OptionError(f"'{folder}' exists and holds no head; choose another folder.")
+
+
+def _take_place(building: Path, folder: Path) -> None:
+    """Rename a folder; what has that name goes, or comes back if this fails."""
+    old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        building.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file by its path in the folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): file_checksum(path) for path in files}
+
+
+def _refuse_changed(folder: Path, files: Mapping[str, str]) -> None:
+    """Raise a ModelError for a file that is not there or not as it was written."""
+    for name, checksum in files.items():
+        whole = (folder / name).is_file()
+        if not whole or file_checksum(folder / name) != checksum:
+            fault = "was changed after it was written" if whole else "is missing"
+            raise ModelError(f"the head in '{folder}' is damaged ({name} {fault}); copy or make it again.")
 
 
 def _save_network(network: HeadNetwork, path: Path) -> None:
