@@ -11,6 +11,7 @@ Units, descriptions and where the rows come from go along. TOPCAT opens all four
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from stores.atomic import replacing
 from stores.command import run_command, say
 from stores.errors import OptionError
 from stores.progress import progress
+from stores.provenance import header_text
 
 if TYPE_CHECKING:
     from stores.column import Column
@@ -220,12 +222,27 @@ def write_fits(path: Path, store: Store, columns: dict[str, Column], n: int) -> 
     ]
     table = fits.BinTableHDU.from_columns(made, name=store.KIND.upper())
     for number, column in enumerate(columns.values(), 1):
-        table.header[f"TCOMM{number}"] = _ascii(column.description)
-    for key, value, about in _cards(store):
-        table.header[key] = (_ascii(str(value)), about)
+        table.header.append(_card(f"TCOMM{number}", column.description, ""))
+    for one in _cards(store):
+        table.header.append(_card(*one))
     for entry in store.attributes["flag_bits"]:
-        table.header.add_comment(_ascii(f"flags bit {entry['bit']}: {entry['name']}, {entry['reason']}"))
+        table.header.add_comment(header_text(f"flags bit {entry['bit']}: {entry['name']}, {entry['reason']}"))
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(path)
+
+
+def _card(key: str, value: Any, about: str) -> Any:
+    """A header card with the whole value, in several if it is long; a comment that has no room is left out."""
+    from astropy.io import fits
+
+    text = header_text(str(value))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", fits.verify.VerifyWarning)
+        try:
+            card = fits.Card(key, text, about)
+            str(card)  # only this tells whether there is room
+            return card
+        except fits.verify.VerifyWarning:
+            return fits.Card(key, text)
 
 
 def _cards(store: Store) -> Iterator[tuple[str, Any, str]]:
@@ -246,10 +263,6 @@ def _cards(store: Store) -> Iterator[tuple[str, Any, str]]:
 def _attributes(store: Any) -> dict[str, Any]:
     """The store's attributes, without checksums of files that do not go along."""
     return {name: value for name, value in store.attributes.items() if name != "metadata"}
-
-
-def _ascii(text: str) -> str:
-    return text.replace("\n", " ").encode("ascii", "backslashreplace").decode()
 
 
 def write_ecsv(path: Path, store: Store, columns: dict[str, Column], n: int) -> None:

@@ -72,16 +72,7 @@ def label(options: LabelOptions) -> int:
     from stores.split import split
     from stores.store import open_store
 
-    if options.out.suffix != ".parquet":
-        raise OptionError(f"'{options.out}' does not end in .parquet; labels are written as that only.")
-    if options.out.exists() and not options.overwrite:
-        raise OptionError(f"'{options.out}' exists; choose another --out or add --overwrite.")
-    fractions = {name: _fraction(name, share) for name, share in _pairs("--parts", options.parts).items()}
-    columns = _pairs("--columns", options.columns)
-    specs = [_spec(text) for text in options.catalogue]
-    off = _off(options, [kind for _, kind, _ in specs])
-    if columns and not any(kind == "table" for _, kind, _ in specs):
-        raise OptionError("--columns is for catalogues of the kind 'table', and there is none.")
+    specs, columns, off, fractions = _checked(options)
     store = open_store(options.path)
     catalogues = []
     for name, kind, path in specs:
@@ -96,7 +87,8 @@ def label(options: LabelOptions) -> int:
     files = [{"catalogue": name, "file": path.name, "sha256": file_checksum(path)} for name, path, _ in catalogues]
     files += [{"bridge": path.name, "sha256": file_checksum(path)} for path in options.bridge]
     about: dict[str, Any] = {"store": store.path.name, "store_fingerprint": store.fingerprint, "files": files}
-    about |= {"radius": options.radius, "by": list(options.by), "off": sorted(off), "columns": columns}
+    about |= {"radius": options.radius, "by": list(options.by), "columns": columns}
+    about["cuts_off"] = "all" if options.keep_all else off
     labels = _noted(labels, about)
     labels.save(options.out)
     for entry in labels.notes["catalogues"]:
@@ -105,6 +97,28 @@ def label(options: LabelOptions) -> int:
     print(f"\n{labels.summary()}")
     say(f"'{options.out}': labels of {len(labels)} of {len(spectra)} spectra, {', '.join(labels.names)}.")
     return 0
+
+
+def _checked(
+    options: LabelOptions,
+) -> tuple[list[tuple[str, str, Path]], dict[str, str], dict[str, list[str]], dict[str, float]]:
+    """Catalogues, columns, cuts turned off and fractions; refuses what cannot work before any file is read."""
+    from stores import match, split
+
+    if options.out.suffix != ".parquet":
+        raise OptionError(f"'{options.out}' does not end in .parquet; labels are written as that only.")
+    if options.out.exists() and not options.overwrite:
+        raise OptionError(f"'{options.out}' exists; choose another --out or add --overwrite.")
+    match.check(options.radius, options.by, options.epoch)
+    fractions = {name: _fraction(name, share) for name, share in _pairs("--parts", options.parts).items()}
+    split.check(fractions, options.seed)
+    specs = [_spec(text) for text in options.catalogue]
+    if not specs:
+        raise OptionError("no catalogue was given; name one or more with --catalogue KIND:FILE.")
+    columns = _pairs("--columns", options.columns)
+    if columns and not any(kind == "table" for _, kind, _ in specs):
+        raise OptionError("--columns is for catalogues of the kind 'table', and there is none.")
+    return specs, columns, _off(options, [kind for _, kind, _ in specs]), fractions
 
 
 def told(catalogues: Sequence[tuple[str, Path, Catalogue]], matches: Sequence[Match]) -> str:
@@ -161,7 +175,7 @@ def _spec(text: str) -> tuple[str, str, Path]:
     if not (colon and path and name and (kind or not equals)):
         raise OptionError(f"--catalogue {text} is neither KIND:FILE nor NAME=KIND:FILE.")
     kind = get_catalogue(kind or name).name
-    return name, kind, Path(path)
+    return name, kind, Path(path).expanduser()  # no shell expands ~ behind a colon
 
 
 def _off(options: LabelOptions, kinds: list[str]) -> dict[str, list[str]]:

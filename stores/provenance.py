@@ -50,6 +50,12 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def header_text(text: str) -> str:
+    """Text as FITS headers can hold it: printable ASCII, with what else there is written as Python escapes it."""
+    plain = "".join(one if one.isprintable() else " " for one in text)
+    return plain.encode("ascii", "backslashreplace").decode()
+
+
 def fingerprint(value: Any) -> str:
     """A short stable hash of anything that JSON can hold."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

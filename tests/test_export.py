@@ -19,7 +19,7 @@ from stores_made import BIG_ID, make_embeddings, make_spectra
 import stores.export
 from stores import EmbeddingStore, SpectraStore
 from stores.errors import OptionError, StoreError
-from stores.export import ExportOptions, export
+from stores.export import ExportOptions, _card, export
 
 SCALARS = ("id", "ra", "dec", "snr", "flags")
 
@@ -114,6 +114,32 @@ def test_fits_header_says_where_it_comes_from(embeddings: EmbeddingStore, tmp_pa
     assert header["TUNIT2"] == "deg"
     assert header["TCOMM2"].startswith("right ascension")
     assert "bit 9: DUPLICATE_ID" in str(header["COMMENT"])
+
+
+@pytest.mark.parametrize("length", [1, 20, 45, 50, 60, 67, 68, 69, 100, 500])
+def test_values_of_any_length_are_kept_whole_without_a_word(length: int, tmp_path: Path) -> None:
+    """Warnings are errors here; astropy warns where a value leaves its comment no room."""
+    value = ("embed-spectra it's " * 30)[: length - 1] + "x"
+    header = fits.Header([_card("COMMAND", value, "that wrote the store"), _card("TCOMM1", value, "")])
+    fits.PrimaryHDU(header=header).writeto(tmp_path / "x.fits")
+    with fits.open(tmp_path / "x.fits") as hdus:
+        hdus.verify("exception")
+        back = hdus[0].header
+    assert back["COMMAND"] == back["TCOMM1"] == value
+    if length <= 20:
+        assert back.comments["COMMAND"] == "that wrote the store"
+
+
+def test_a_command_of_any_characters_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "sys.argv", ["embed-spectra", "spectres/é\tà", "--out", "a name of fifty characters or so.zarr"]
+    )
+    store = make_embeddings(tmp_path / "a store whose name leaves its own comment little room.zarr")
+    export(ExportOptions(path=store.path, out=tmp_path / "e.fits"))
+    header = fits.getheader(tmp_path / "e.fits", 1)
+    assert header["COMMAND"] == "embed-spectra spectres/\\xe9 \\xe0 --out a name of fifty characters or so.zarr"
+    assert header["STORE"] == store.path.name
+    assert header["STOREFP"] == store.fingerprint
 
 
 def test_spectra_only_when_asked_for(spectra: SpectraStore, tmp_path: Path) -> None:
