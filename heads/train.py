@@ -231,9 +231,9 @@ def _labels(spec: str, stores: InputStores) -> Labels:
 
     if Path(spec).exists() or ":" not in spec:
         return Labels.load(spec)
-    from stores.labelling import label_store
+    from stores.labelling import LabelOptions, label_store
 
-    return label_store(stores.main, [spec])
+    return label_store(stores.main, LabelOptions(path=stores.main.path, catalogue=(spec,), out=Path("labels.parquet")))
 
 
 def _parts(
