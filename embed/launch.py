@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # where accelerate looks
 PATIENCE = timedelta(days=7)  # one process may have hours more to do than another
+
+
+def started_alone() -> bool:
+    """Whether no launcher says that there are other processes."""
+    return all(os.environ.get(name, "1") == "1" for name in SIZES)
 
 
 def join_processes(*, cpu: bool = False) -> PartialState:

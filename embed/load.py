@@ -33,38 +33,42 @@ def load_model(name: str) -> LoadedModel:
 
         return load_specclip(name)
     folder = _folder(name)
-    config = folder / "config.json"
-    if not config.is_file():
-        raise ModelError(f"'{name}' is not a model: it has no config.json; name a folder from embed-pretrain.")
-    if not (folder / WEIGHTS).is_file():
-        pickles = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
-        if pickles:
-            raise ModelError(
-                f"'{name}' offers its weights as a pickle ({pickles[0]}), which could run any code; "
-                "convert them to safetensors."
-            )
-        raise ModelError(f"'{name}' is not a whole model: it has no {WEIGHTS}; copy it again.")
-    try:
-        kind = json.loads(config.read_text()).get("model_type")
-    except (ValueError, AttributeError):
-        raise ModelError(f"'{config}' is not valid JSON; copy the model again.") from None
-    if kind != "spectrabridge":
-        raise ModelError(f"'{name}' is a model of type '{kind}', not a spectrabridge model.")
+    _settings(name, folder)
     return _load_spectral(name, folder)
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model's weights in memory, ready to embed, and what is known of them.
+def describe_model(name: str) -> ModelDescription | None:
+    """What can be said of a model without torch; None where its weights have to be seen or fetched for that.
 
-    model: called with flux, ivar (B, n_pix) and the start of their grid; what it returns has an embedding (B, width)
+    name: as of `load_model`
+    """
+    if name.startswith(SPECCLIP) or (name not in built_in_models() and not Path(name).exists() and _is_hub_id(name)):
+        return None
+    folder = _folder(name)
+    settings = _settings(name, folder)
+    preprocessing, grid, width = (settings.get(key) for key in ("preprocessing", "grid", "width"))
+    if not (isinstance(preprocessing, dict) and isinstance(grid, str) and isinstance(width, int)):
+        return None
+    _check_recipe(name, preprocessing)
+    return ModelDescription(
+        name=_short(name),
+        fingerprint=_fingerprint(folder),
+        preprocessing=preprocessing,
+        grid=Grid.parse(grid),
+        width=width,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """What is known of a model before its weights are in memory.
+
     preprocessing: how the spectra it was trained on were prepared, with its fingerprint
     variant: which of the published forms this is, where there are several
     fixed_grid: it embeds spectra on its own grid and on no other
     """
 
     name: str
-    model: torch.nn.Module
     fingerprint: str
     preprocessing: dict[str, Any]
     grid: Grid
@@ -80,11 +84,62 @@ class LoadedModel:
     def preparation_fingerprint(self) -> str:
         return str(self.preprocessing["fingerprint"])
 
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel(ModelDescription):
+    """A model's weights in memory, ready to embed.
+
+    model: called with flux, ivar (B, n_pix) and the start of their grid; what it returns has an embedding (B, width)
+    """
+
+    model: torch.nn.Module
+
     def attributes(self) -> dict[str, str | int]:
         """What an embedding store says of the model that made it."""
         weights = sum(parameter.numel() for parameter in self.model.parameters())
         known: dict[str, str | int] = {"name": self.name, "fingerprint": self.fingerprint, "width": self.width}
         return {**known, "weights": weights} | ({} if self.variant is None else {"variant": self.variant})
+
+
+def _settings(name: str, folder: Path) -> dict[str, Any]:
+    """The settings in the folder of a whole model, from its config.json. Raises ModelError."""
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ModelError(f"'{name}' is not a model: it has no config.json; name a folder from embed-pretrain.")
+    if not (folder / WEIGHTS).is_file():
+        pickles = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
+        if pickles:
+            raise ModelError(
+                f"'{name}' offers its weights as a pickle ({pickles[0]}), which could run any code; "
+                "convert them to safetensors."
+            )
+        raise ModelError(f"'{name}' is not a whole model: it has no {WEIGHTS}; copy it again.")
+    try:
+        settings = dict(json.loads(config.read_text()))
+    except (ValueError, TypeError):
+        raise ModelError(f"'{config}' is not valid JSON; copy the model again.") from None
+    if settings.get("model_type") != "spectrabridge":
+        raise ModelError(f"'{name}' is a model of type '{settings.get('model_type')}', not a spectrabridge model.")
+    return settings
+
+
+def _check_recipe(name: str, preprocessing: Any) -> None:
+    if not preprocessing:
+        raise ModelError(f"'{name}' does not say how its training spectra were prepared; pre-train it again.")
+    if preprocessing.get("recipe") != RECIPE:
+        raise ModelError(
+            f"'{name}' was trained on spectra of preparation recipe {preprocessing.get('recipe')}, and this version "
+            f"of spectrabridge prepares by recipe {RECIPE}; use the version that the model was trained with."
+        )
+
+
+def _short(name: str) -> str:
+    """The name a store gives a model: that of its folder, without where it lies."""
+    return Path(name).resolve().name if Path(name).is_dir() else name
+
+
+def _fingerprint(folder: Path) -> str:
+    return fingerprint([file_checksum(folder / WEIGHTS), (folder / "config.json").read_text()])
 
 
 def _load_spectral(name: str, folder: Path) -> LoadedModel:
@@ -108,17 +163,11 @@ def _load_spectral(name: str, folder: Path) -> LoadedModel:
     if wrong:
         raise ModelError(f"the weights of '{name}' do not fit its config.json ({wrong[0]}); copy the model again.")
     preprocessing = model.config.preprocessing
-    if not preprocessing:
-        raise ModelError(f"'{name}' does not say how its training spectra were prepared; pre-train it again.")
-    if preprocessing["recipe"] != RECIPE:
-        raise ModelError(
-            f"'{name}' was trained on spectra of preparation recipe {preprocessing['recipe']}, and this version "
-            f"of spectrabridge prepares by recipe {RECIPE}; use the version that the model was trained with."
-        )
+    _check_recipe(name, preprocessing)
     return LoadedModel(
-        name=Path(name).resolve().name if Path(name).is_dir() else name,
+        name=_short(name),
         model=model.eval(),
-        fingerprint=fingerprint([file_checksum(folder / WEIGHTS), (folder / "config.json").read_text()]),
+        fingerprint=_fingerprint(folder),
         preprocessing=preprocessing,
         grid=Grid.parse(model.config.grid),
         width=int(model.config.width),
@@ -143,10 +192,14 @@ def _folder(name: str) -> Path:
                 f"{SPECCLIP}{name} if it is SpecCLIP's."
             )
         raise ModelError(f"'{name}' is a file; name the folder with its config.json and {WEIGHTS}.")
-    if name.count("/") == 1 and not name.startswith((".", "/")):
+    if _is_hub_id(name):
         return _from_hub(name)
     known = ", ".join(built_in_models())
     raise ModelError(f"model '{name}' is unknown: it is no folder, no hub id, and not built in ({known}).")
+
+
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/"))
 
 
 def _from_hub(name: str) -> Path:

@@ -9,7 +9,7 @@ noise, line spread, continuum error and gaps, and that the two embeddings are al
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,22 +22,21 @@ from embed.model import valid_patches
 READ_FLOOR = 0.01  # flux error that is as good as none when a spectrum is read from its embedding
 
 
-class Objective(Protocol):
-    """The loss of a batch of spectra; all that is random in it comes from the generator."""
-
-    def loss(self, model: nn.Module, config: Any, flux: Tensor, ivar: Tensor, generator: torch.Generator) -> Tensor:
-        """Scalar loss of flux, ivar (B, n_pix); `model` may be wrapped, `config` is its SpectralConfig."""
-        ...
-
-
 @dataclass(frozen=True)
 class Masked:
-    """Predict hidden patches from the others (He et al. 2022, arXiv:2111.06377)."""
+    """Predict hidden patches from the others (He et al. 2022, arXiv:2111.06377).
+
+    start: log10 of the grid's first wavelength / A; mask_ratio: share of patches to hide
+    """
 
     start: float
     mask_ratio: float
 
     def loss(self, model: nn.Module, config: Any, flux: Tensor, ivar: Tensor, generator: torch.Generator) -> Tensor:
+        """Scalar loss of flux, ivar (B, n_pix); `model` may be wrapped, `config` is its SpectralConfig.
+
+        All that is random in it comes from the generator.
+        """
         mask = random_mask(valid_patches(ivar, config.patch_size), self.mask_ratio, generator)
         loss: Tensor = model(flux, ivar, self.start, mask).loss
         return loss
@@ -57,6 +56,7 @@ class Views:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def loss(self, model: nn.Module, config: Any, flux: Tensor, ivar: Tensor, generator: torch.Generator) -> Tensor:
+        """As that of `Masked`."""
         with torch.autocast(flux.device.type, enabled=False):  # half precision would add noise that ivar does not know
             views = [self.augmentation(flux, ivar, generator) for _ in range(2)]
         seen, seen_ivar = (torch.cat(parts) for parts in zip(*views, strict=True))

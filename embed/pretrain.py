@@ -25,7 +25,7 @@ if __package__ in (None, ""):  # started as a script: import the packages beside
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from embed.batches import Batches
     from embed.model import SpectralTransformer
-    from embed.objective import Objective
+    from embed.objective import Masked, Views
     from stores.grid import Grid
 
 
@@ -63,6 +63,9 @@ class PretrainOptions:
     """views: see the star through noise, line spread, continuum errors and gaps; masked: predict hidden patches."""
     mask_ratio: float = 0.5
     """Share of a spectrum's patches to hide."""
+    mask_ratio_end: float | None = None
+    """Share to hide in the end, reached linearly over the second half of the steps, if not --mask-ratio: hiding much
+    makes steps cheap, and less in the end shows the model spectra as it will embed them."""
     alignment: float = 0.2
     """Weight of bringing two views of a spectrum together, against reading the spectrum from each."""
     temperature: float = 0.1
@@ -89,8 +92,9 @@ class PretrainOptions:
     def __post_init__(self) -> None:
         if not self.stores:
             raise OptionError("no spectra store was named; make one with stores-ingest.")
-        if not 0.05 <= self.mask_ratio <= 0.95:
-            raise OptionError(f"--mask-ratio {self.mask_ratio:g} must lie between 0.05 and 0.95.")
+        for name, ratio in (("mask-ratio", self.mask_ratio), ("mask-ratio-end", self.mask_ratio_at(self.steps))):
+            if not 0.05 <= ratio <= 0.95:
+                raise OptionError(f"--{name} {ratio:g} must lie between 0.05 and 0.95.")
         if self.alignment < 0 or self.temperature <= 0:
             raise OptionError("--alignment must be 0 or more and --temperature above 0.")
         stop_after = 1 if self.stop_after is None else self.stop_after
@@ -106,6 +110,11 @@ class PretrainOptions:
         """What decides the result; a resumed run must share it."""
         ignored = ("out", "resume", "stop_after")
         return {name: value for name, value in asdict(self).items() if name not in ignored}
+
+    def mask_ratio_at(self, step: int) -> float:
+        """Constant for half of the steps, then linear to its end."""
+        end = self.mask_ratio if self.mask_ratio_end is None else self.mask_ratio_end
+        return self.mask_ratio + (end - self.mask_ratio) * max(0.0, 2 * step / max(1, self.steps) - 1)
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up, then a cosine to a tenth of the peak."""
@@ -211,7 +220,7 @@ class _Run:
     batches: Batches
     checkpoint: Any
     state: _State
-    objective: Objective
+    objective: Masked | Views
 
     def until(self, last: int) -> None:
         """Train until `last` steps are done."""
@@ -245,7 +254,8 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate_at(step)
         with self.accelerator.autocast():
-            loss = self.objective.loss(self.model, self._config, flux, ivar, generator)
+            objective = replace(self.objective, mask_ratio=self.options.mask_ratio_at(step))
+            loss = objective.loss(self.model, self._config, flux, ivar, generator)
         if not torch.isfinite(loss):
             raise InputError(f"the loss is not finite at step {step}; try a smaller --learning-rate.")
         self.accelerator.backward(loss)
@@ -280,12 +290,13 @@ class _Run:
         generator = torch.Generator().manual_seed(_seed_of(self.options.seed, -1, 0))
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
+        objective = replace(self.objective, mask_ratio=self.options.mask_ratio_at(self.options.steps))
         losses = []
         with torch.no_grad():
             for first in range(0, len(flux), 256):
                 some = slice(first, first + 256)
                 flux_t, ivar_t = self._tensors(flux[some], ivar[some])
-                loss = self.objective.loss(model, self._config, flux_t, ivar_t, generator)
+                loss = objective.loss(model, self._config, flux_t, ivar_t, generator)
                 losses += [float(loss)] * len(flux_t)
         model.train()
         return sum(losses) / len(losses)
@@ -318,7 +329,7 @@ def _new_model(options: PretrainOptions, store: Any) -> SpectralTransformer:
     return SpectralTransformer(config)
 
 
-def _objective(options: PretrainOptions, grid: Grid) -> Objective:
+def _objective(options: PretrainOptions, grid: Grid) -> Masked | Views:
     from embed.augment import Augmentation
     from embed.objective import Masked, Views
 

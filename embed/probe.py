@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from stores.command import run_command, say
 from stores.errors import InputError, OptionError
 from stores.flags import Flag
+from stores.id_table import IdTable
 from stores.spectra import SpectraStore
-from stores.spectrum import as_id
 from stores.stars import same_stars
 
 Float = NDArray[np.float64]
@@ -39,7 +39,7 @@ class ProbeOptions:
     stores: tyro.conf.Positional[tuple[str, ...]]
     """Spectra stores of one grid and preparation."""
     labels: tuple[Path, ...]
-    """Tables with an id column (id, obsid or targetid) and the target column."""
+    """Tables (FITS, CSV, ECSV or Parquet) with an id column (id, obsid or targetid) and the target column."""
     target: str = "feh"
     """Column of the label."""
     models: tuple[str, ...] = ("tiny-lamost", "untrained", "pca64")
@@ -179,25 +179,16 @@ def _principal_components(flux: Float, training: NDArray[np.bool_], count: int) 
 
 def _labelled(stores: list[SpectraStore], options: ProbeOptions) -> Labelled:
     """Join stores and labels by id."""
-    from astropy.table import Table
-
     labels: dict[int, float] = {}
     for path in options.labels:
-        try:
-            table = Table.read(path)
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"'{path}' cannot be read as a table ({str(error).splitlines()[0]}).") from None
-        columns = {column.lower(): column for column in table.colnames}
-        id_name = next((columns[column] for column in ID_NAMES if column in columns), None)
-        needed = options.target if id_name else f"of ids ({', '.join(ID_NAMES)})"
-        if id_name is None or options.target.lower() not in columns:
-            raise InputError(f"'{path}' has no column {needed}; it has {', '.join(table.colnames[:12])}.")
-        value = _numbers(table[columns[options.target.lower()]])
-        if "teff" in columns:
-            teff = _numbers(table[columns["teff"]])
+        target = options.target.lower()
+        table = IdTable.read(path, ID_NAMES, (target, "teff"))
+        value = table.numbers(target)
+        if table.first("teff"):
+            teff = table.numbers("teff")
             value[~((teff > options.teff_range[0]) & (teff < options.teff_range[1]))] = np.nan
         known = np.isfinite(value) & (value > -9)
-        labels.update(zip(as_id(table[id_name])[known].tolist(), value[known].tolist(), strict=True))
+        labels.update(zip(table.ids[known].tolist(), value[known].tolist(), strict=True))
     wanted = np.array(sorted(labels), dtype=np.int64)
     flux, ivar, label, ra, dec = [], [], [], [], []
     for store in stores:
@@ -218,10 +209,6 @@ def _labelled(stores: list[SpectraStore], options: ProbeOptions) -> Labelled:
         raise InputError(f"the labelled spectra are of {star.max() + 1} stars, too few for {options.folds} folds.")
     start = stores[0].grid.start
     return Labelled(np.concatenate(flux), np.concatenate(ivar), np.concatenate(label), star, start)
-
-
-def _numbers(column: Any) -> Float:
-    return np.ma.filled(np.ma.asarray(column).astype(np.float64), np.nan)
 
 
 def folds_by_star(star: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:

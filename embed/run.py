@@ -24,18 +24,18 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from embed.launch import join_processes, leave_processes, main_first
-from embed.load import DEFAULT, LoadedModel, load_model
+from embed.launch import join_processes, leave_processes, main_first, started_alone
+from embed.load import DEFAULT, LoadedModel, ModelDescription, describe_model, load_model
 from embed.work import FromFiles, FromSample, FromStore, Work
 from stores.command import run_command, say
 from stores.embeddings import EmbeddingStore, embedding_columns, embedding_faults
-from stores.errors import InputError, OptionError, StoreError
+from stores.errors import InputError, ModelError, OptionError, StoreError
 from stores.flags import Flag
 from stores.grid import Grid
 from stores.ingest import InputOptions, report, report_finished, unfinished
 from stores.plan import make_plan
 from stores.progress import progress
-from stores.sample import SAMPLE_STARS, SURVEYS, BuiltInSample
+from stores.sample import SAMPLE_STARS, SURVEYS, BuiltInSample, check_sampled
 from stores.spectra import SpectraStore
 from stores.store import Array
 from stores.surveys import ReadOptions
@@ -58,7 +58,8 @@ class EmbedOptions(InputOptions):
     model: str = DEFAULT
     """Built-in model, folder from embed-pretrain, hub id, or specclip:PATH_OR_HUB_ID for a published SpecCLIP."""
     out: Path | None = None
-    """The store to write (default: named after input and model); an unfinished one of the same job is finished."""
+    """The store to write (default: SURVEY-MODEL.zarr, or SURVEY-sample-MODEL.zarr for the built-in sample); an
+    unfinished one of the same job is finished."""
     grid: str | None = None
     """Grid for files, if not the one the model was trained on: lrs, optical or START:STOP:STEP (same step)."""
     batch_size: int = 256
@@ -68,26 +69,79 @@ class EmbedOptions(InputOptions):
     dtype: Annotated[Literal["float16", "float32"], tyro.conf.arg(name="store-dtype")] = "float16"
     """Type of the stored embeddings."""
 
+    @property
+    def takes_store(self) -> bool:
+        """Whether the input is a spectra store and no files."""
+        return len(self.inputs) == 1 and (Path(self.inputs[0]) / "zarr.json").exists()
+
+    def check(self) -> None:
+        """Refuse values and inputs that cannot work, before anything heavy is loaded."""
+        if self.batch_size < 1:
+            raise OptionError(f"--batch-size {self.batch_size} must be 1 or more.")
+        super().check()
+        if self.grid is not None:
+            Grid.parse(self.grid)
+        for_files = ("rv", "medium", "at_rest") + (("grid", "limit") if self.takes_store else ())
+        given = [name.replace("_", "-") for name in for_files if getattr(self, name)]
+        if self.takes_store and given:
+            raise OptionError(f"--{given[0]} works with files; a spectra store is taken as it is.")
+        if not self.inputs and given:
+            raise OptionError(f"--{given[0]} works with files, and none were given.")
+        if not self.inputs:
+            check_sampled(self.survey or SURVEYS[0])
+        elif not self.takes_store:
+            if not any(Path(name.removeprefix("@")).exists() for name in self.inputs):
+                raise InputError(f"'{self.inputs[0]}' does not exist; check the path.")
+            if self.survey is None:
+                raise OptionError("files need a reader: add --survey, for instance --survey desi.")
+            if self.rv is not None and not self.rv.exists():
+                raise InputError(f"'{self.rv}' does not exist; check the path.")
+
 
 def embed(options: EmbedOptions) -> int:
     """Write the embedding store; returns the exit status."""
-    if options.batch_size < 1:
-        raise OptionError(f"--batch-size {options.batch_size} must be 1 or more.")
     options.check()
-    if options.grid is not None:
-        Grid.parse(options.grid)
+    seen = _seen_early(options) if started_alone() else None
     state = join_processes(cpu=options.device == "cpu")
     try:
-        return _embed(options, state)
+        return _embed(options, state, seen)
     finally:
         leave_processes()
 
 
-def _embed(options: EmbedOptions, state: PartialState) -> int:
-    """The part of one of the processes."""
-    model = load_model(options.model)
+def _seen_early(options: EmbedOptions) -> Work | None:
+    """The input, looked at before torch is loaded, which takes seconds; None where the model has to be known first.
+
+    Refuses what is there of another job.
+    """
+    model = describe_model(options.model)
+    if model is None or not options.inputs:
+        return None
     out = options.out or _default_out(options, model)
-    work = main_first(state, lambda: _begin(options, model, out))
+    work = _work(options, model, out)
+    try:
+        if out.exists():
+            store = EmbeddingStore.open(out, unfinished=True)
+            store.refuse_other_job({**work.job, "dtype": options.dtype})
+            theirs = store.attributes["job"].get("model")
+            if isinstance(theirs, dict) and theirs.get("fingerprint") != model.fingerprint:
+                store.refuse_other_job({"model": {**theirs, "fingerprint": model.fingerprint}})
+    except StoreError:
+        work.refuse()
+        raise
+    return work
+
+
+def _embed(options: EmbedOptions, state: PartialState, seen: Work | None) -> int:
+    """The part of one of the processes."""
+    try:
+        model = load_model(options.model)
+    except ModelError:
+        if seen is not None:
+            seen.refuse()
+        raise
+    out = options.out or _default_out(options, model)
+    work = main_first(state, lambda: _begin(options, model, out, seen))
     if work is None:
         work = _work(options, model, out, look=False)
     embedder = Embedder(model, work.start, _device(options.device, state), options.batch_size)
@@ -109,9 +163,9 @@ def _embed(options: EmbedOptions, state: PartialState) -> int:
     return report(store)
 
 
-def _begin(options: EmbedOptions, model: LoadedModel, out: Path) -> Work:
-    """Look at the input and create the store, or find that of this job."""
-    work = _work(options, model, out)
+def _begin(options: EmbedOptions, model: LoadedModel, out: Path, seen: Work | None) -> Work:
+    """Look at the input, if it was not seen, and create the store, or find that of this job."""
+    work = _work(options, model, out) if seen is None else seen
     try:
         EmbeddingStore.create(
             out,
@@ -185,20 +239,13 @@ class Embedder:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self.device)
 
 
-def _work(options: EmbedOptions, model: LoadedModel, out: Path, *, look: bool = True) -> Work:
+def _work(options: EmbedOptions, model: ModelDescription, out: Path, *, look: bool = True) -> Work:
     """Where the spectra come from, checked against what the model was trained on.
 
     look: at the input, and say what there is to say; without it, another process has
     """
-    if (
-        len(options.inputs) == 1
-        and Path(options.inputs[0]).is_dir()
-        and (Path(options.inputs[0]) / "zarr.json").exists()
-    ):
+    if options.takes_store:
         store = SpectraStore.open(options.inputs[0])
-        given = {name: getattr(options, name) for name in ("grid", "rv", "medium", "at_rest", "limit")}
-        for name in (name for name, value in given.items() if value):
-            raise OptionError(f"--{name.replace('_', '-')} works with files; a spectra store is taken as it is.")
         if look:
             check_preparation(store, model)
             check_grid(store.grid, model)
@@ -208,9 +255,6 @@ def _work(options: EmbedOptions, model: LoadedModel, out: Path, *, look: bool = 
         check_grid(grid, model)
     if options.inputs:
         return FromFiles(options.plan(options.inputs, grid, model.preparation, out, look=look), options.workers)
-    given = {name: getattr(options, name) for name in ("rv", "medium", "at_rest")}
-    for name in (name for name, value in given.items() if value):
-        raise OptionError(f"--{name.replace('_', '-')} works with files, and none were given.")
     stars = min(options.limit or SAMPLE_STARS, SAMPLE_STARS)
     sample = BuiltInSample(options.survey or SURVEYS[0], grid, model.preparation, stars)
     if look:
@@ -218,7 +262,7 @@ def _work(options: EmbedOptions, model: LoadedModel, out: Path, *, look: bool = 
     return FromSample(sample)
 
 
-def check_preparation(store: SpectraStore, model: LoadedModel) -> None:
+def check_preparation(store: SpectraStore, model: ModelDescription) -> None:
     """Refuse spectra that were prepared otherwise than those the model was trained on."""
     if store.preparation_fingerprint == model.preparation_fingerprint:
         return
@@ -231,7 +275,7 @@ def check_preparation(store: SpectraStore, model: LoadedModel) -> None:
     )
 
 
-def check_grid(grid: Grid, model: LoadedModel) -> None:
+def check_grid(grid: Grid, model: ModelDescription) -> None:
     """Refuse a grid whose pixels are not the model's; warn of one that goes beyond what it was trained on."""
     if model.fixed_grid and grid != model.grid:
         raise OptionError(
@@ -251,10 +295,11 @@ def check_grid(grid: Grid, model: LoadedModel) -> None:
         )
 
 
-def _default_out(options: EmbedOptions, model: LoadedModel) -> Path:
-    source = "sample"
+def _default_out(options: EmbedOptions, model: ModelDescription) -> Path:
+    """Named after survey, or store, and model: desi-tiny-lamost.zarr; desi-sample-tiny-lamost.zarr without files."""
+    source = f"{options.survey or SURVEYS[0]}-sample"
     if options.inputs:
-        source = options.survey or Path(options.inputs[0]).stem
+        source = Path(options.inputs[0]).stem if options.takes_store else str(options.survey)
     # of a hub id, the last part
     short = model.name.replace(":", "/").rsplit("/", 1)[-1].removesuffix(".ckpt")
     return Path(f"{source}-{short}.zarr")

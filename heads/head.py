@@ -29,7 +29,7 @@ from heads.ensemble import Ensemble
 from heads.inputs import InputStores, Rows
 from heads.network import HeadNetwork, NetworkOptions
 from heads.novelty import Novelty
-from heads.sample import features
+from heads.sample import Sample, features
 from heads.scaling import Scaling
 from stores.errors import ModelError, OptionError
 from stores.flags import Flag
@@ -123,6 +123,11 @@ class Head:
             x = features(stores.read(span), self.scalings)
             ids, flags = stores.main.read("id", span), stores.main.read("flags", span)
             yield self.predict_features(x, ids, flags, ensemble)
+
+    def predict_sample(self, sample: Sample) -> Prediction:
+        """Parameters of the spectra of a sample, in its order; flags of the head only."""
+        flags = np.zeros(len(sample), dtype=np.uint32)
+        return self.predict_features(features(sample.blocks, self.scalings), sample.id, flags)
 
     def predict_features(
         self,

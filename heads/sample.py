@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from heads.scaling import Float, Scaling
 from stores.errors import InputError, OptionError
 from stores.flags import Flag
 from stores.labels import Labels
+from stores.stars import same_stars
 
 UNUSABLE = Flag.NO_VALID_PIXELS | Flag.MOSTLY_MASKED | Flag.UNREADABLE | Flag.DUPLICATE_ID | Flag.NOT_A_STAR
 SMOOTHING = 0.15  # dex, of the density of [Fe/H] that stars are balanced by
@@ -26,6 +27,7 @@ class Sample:
 
     id, star: (n,) int64; blocks: name -> values and validity (n, d); y: (n, k), NaN where a label is unknown
     targets: names of the k labels
+    ra, dec: (n,) deg, NaN where unknown; worth: (n,), how much a spectrum counts in training
     """
 
     id: NDArray[np.int64]
@@ -33,6 +35,9 @@ class Sample:
     blocks: Mapping[str, Block]
     y: Float
     targets: tuple[str, ...]
+    ra: Float
+    dec: Float
+    worth: Float
 
     def __len__(self) -> int:
         return len(self.id)
@@ -59,12 +64,40 @@ class Sample:
         found[found] = (flags[rows[found]] & np.uint32(UNUSABLE)) == 0
         if not found.any():
             raise InputError(f"no labelled spectrum of '{stores.main.path}' is usable; see stores-info on its flags.")
-        return cls(labels.id[found], labels.star[found], stores.read(rows[found]), y[found], targets)
+        own = rows[found]
+        ra, dec = (stores.main.read(name, own) for name in ("ra", "dec"))
+        worth = np.ones(len(own))
+        return cls(labels.id[found], labels.star[found], stores.read(own), y[found], targets, ra, dec, worth)
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[Sample], shares: Sequence[float] | None = None) -> Sample:
+        """Several samples as one; stars within 3 arcsec of each other are one across samples.
+
+        shares: of the weight in training that each sample has as a whole; all spectra count alike without
+        """
+        if len(parts) == 1:
+            return parts[0]
+        blocks = {
+            name: tuple(np.concatenate([part.blocks[name][i] for part in parts]) for i in range(2))
+            for name in parts[0].blocks
+        }
+        joined: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in ("id", "y", "ra", "dec")
+        }
+        worth = np.concatenate([part.worth for part in parts])
+        if shares is not None:
+            total = len(worth) / sum(shares)
+            worth = np.concatenate(
+                [part.worth * share * total / part.worth.sum() for part, share in zip(parts, shares, strict=True)]
+            )
+        star = _merged_stars([part.star for part in parts], joined["ra"], joined["dec"])
+        return cls(star=star, blocks=blocks, targets=parts[0].targets, worth=worth, **joined)  # type: ignore[arg-type]
 
     def take(self, rows: NDArray[Any]) -> Sample:
         """Only these rows."""
         blocks = {name: (values[rows], valid[rows]) for name, (values, valid) in self.blocks.items()}
-        return Sample(self.id[rows], self.star[rows], blocks, self.y[rows], self.targets)
+        columns = {name: getattr(self, name)[rows] for name in ("id", "star", "y", "ra", "dec", "worth")}
+        return Sample(blocks=blocks, targets=self.targets, **columns)
 
     def scalings(self) -> dict[str, Scaling]:
         """Standardisation of each block, learned from these rows."""
@@ -92,23 +125,35 @@ class Sample:
         return fold[np.searchsorted(star, self.star)]
 
     def weights(self, balance: float) -> NDArray[np.float32]:
-        """Weights (n,) of mean 1: density of [Fe/H] to the power -balance, so that rare stars count (0: all alike).
+        """Weights (n,) of mean 1: worth times density of [Fe/H] to the power -balance, so that rare stars count.
 
         After Yang et al. (2021, arXiv:2102.09554), with the density smoothed as labels are uncertain.
         """
         if balance == 0 or "feh" not in self.targets:
-            return np.ones(len(self), dtype=np.float32)
+            return (self.worth / self.worth.mean()).astype(np.float32)
         feh = self.y[:, self.targets.index("feh")]
         known = np.isfinite(feh)
         edges = np.arange(-6.0, 2.0, 0.05)
-        counts = np.histogram(feh[known], edges)[0].astype(np.float64)
+        counts = np.histogram(feh[known], edges, weights=self.worth[known])[0]
         reach = np.arange(-20, 21) * 0.05
         kernel = np.exp(-0.5 * (reach / SMOOTHING) ** 2)
         density = np.convolve(counts, kernel / kernel.sum(), mode="same")
         bins = np.clip(np.digitize(feh, edges) - 1, 0, len(density) - 1)
         weight = np.where(known, np.maximum(density[bins], 1e-3) ** -balance, np.nan)
         weight = np.where(known, np.minimum(weight / np.nanmean(weight), LARGEST_WEIGHT), 1.0)
+        weight = weight * self.worth
         return (weight / weight.mean()).astype(np.float32)
+
+
+def _merged_stars(stars: Sequence[NDArray[np.int64]], ra: Float, dec: Float) -> NDArray[np.int64]:
+    """Numbers (n,) of stars: those that a sample or a position says are one."""
+    keys, start = [], 0
+    for part in stars:
+        key = np.zeros(len(ra), dtype=np.int64)
+        key[start : start + len(part)] = np.unique(part, return_inverse=True)[1] + 1
+        keys.append(key)
+        start += len(part)
+    return same_stars(ra, dec, keys)
 
 
 def features(blocks: Mapping[str, Block], scalings: Mapping[str, Scaling]) -> NDArray[np.float32]:

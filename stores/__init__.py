@@ -1,6 +1,7 @@
 """Spectra at rest: survey files -> prepared spectra, embeddings, and what can be asked of both.
 
     survey files --prepare--> SpectraStore --(package embed)--> EmbeddingStore --> search, export, heads
+    catalogues --match--> Labels --> heads
 
 A reader of a survey (`stores.surveys`) gives a typed SpectrumBatch: flux, inverse variance, wavelength, id.
 `prepare` brings it to the rest frame, a common Grid and a unit continuum, the same way for all surveys. A
@@ -23,9 +24,11 @@ from stores.errors import SpectraBridgeError
 from stores.prepare import Preparation, prepare
 
 if TYPE_CHECKING:
+    from stores.catalogue import Catalogue
     from stores.embeddings import EmbeddingStore
     from stores.flags import Flag
     from stores.grid import Grid
+    from stores.labels import Labels
     from stores.spectra import SpectraStore
     from stores.spectrum import Arm, SpectrumBatch
     from stores.store import open_store
@@ -33,9 +36,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Arm",
+    "Catalogue",
     "EmbeddingStore",
     "Flag",
     "Grid",
+    "Labels",
     "Preparation",
     "SpectraBridgeError",
     "SpectraStore",
@@ -47,9 +52,11 @@ __all__ = [
 
 _LATE = {
     "Arm": "stores.spectrum",
+    "Catalogue": "stores.catalogue",
     "EmbeddingStore": "stores.embeddings",
     "Flag": "stores.flags",
     "Grid": "stores.grid",
+    "Labels": "stores.labels",
     "SpectraStore": "stores.spectra",
     "SpectrumBatch": "stores.spectrum",
     "open_store": "stores.store",

@@ -16,6 +16,7 @@ from stores.spectrum import Float, as_id
 UNITS = {"teff": "K", "logg": "dex", "feh": "dex", "alphafe": "dex", "vmic": "km/s"}
 # what lies outside is no measurement; labels that are not listed lose what stands for "no value" only
 SENSIBLE = {"teff": (0.0, 1e5), "logg": (-5.0, 10.0), "feh": (-10.0, 10.0), "alphafe": (-10.0, 10.0)}
+LOWEST_GAIA = 2**32  # Gaia's begin there; what is lower stands for "none", such as -1 or 999999
 FILL = -999.0  # -999, -9999 and the like
 POSITIONS = ("ra", "dec", "pmra", "pmdec", "epoch")
 
@@ -81,7 +82,7 @@ class Catalogue:
         ids = {name: _ids(self.name, name, getattr(self, name), n) for name in ("id", "gaia")}
         gaia = ids["gaia"]
         if gaia is not None:
-            ids["gaia"] = np.where(gaia > 0, gaia, 0)
+            ids["gaia"] = np.where(gaia >= LOWEST_GAIA, gaia, 0)
         kept: dict[str, Any] = {**ids, **positions, "values": values, "sigmas": sigmas, "cuts": tuple(cuts)}
         for name, column in kept.items():
             object.__setattr__(self, name, column)

@@ -87,6 +87,7 @@ def combine(matches: Sequence[Match], spectra: Spectra, sample: Sample = PLAIN) 
         if sentence:
             told["sample"] = [sentence, int(np.count_nonzero(has_any & unfit))]
         notes.append(told)
+    labels = [label for label in labels if (source[label] >= 0).any()]
     keep = np.any([origin >= 0 for origin in source.values()], axis=0)
     if not keep.any():
         raise InputError(
@@ -100,9 +101,9 @@ def combine(matches: Sequence[Match], spectra: Spectra, sample: Sample = PLAIN) 
     return Labels(
         id=spectra.id[order],
         star=np.argsort(np.argsort(first))[inverse],
-        values={label: value[order] for label, value in values.items()},
-        sigmas={label: sigma[order] for label, sigma in sigmas.items()},
-        source={label: origin[order] for label, origin in source.items()},
+        values={label: values[label][order] for label in labels},
+        sigmas={label: sigmas[label][order] for label in labels},
+        source={label: source[label][order] for label in labels},
         sources=tuple(names),
         notes={
             "catalogues": notes,

@@ -33,7 +33,7 @@ class InfoOptions:
     json: bool = False
     """Print all attributes and numbers as JSON."""
     files: bool = False
-    """Print the files that the rows came from, a line each: bytes, SHA-256, rows, path."""
+    """Print the files that the rows came from, a line each below a header: bytes, SHA-256, rows, file."""
 
 
 def info(options: InfoOptions) -> int:
@@ -42,6 +42,7 @@ def info(options: InfoOptions) -> int:
 
     store = open_store(options.path, unfinished=True)
     if options.files:
+        print("bytes", "sha256", "rows", "file", sep="\t")
         for source in store.sources():
             print(source["size"], source["sha256"] or "-", source["rows"], source["file"], sep="\t")
         return 0

@@ -41,7 +41,7 @@ class InputOptions:
     survey: str | None = None
     """Reader of the files: desi, lamost, sdss, fits1d, table, specutils, or one of another package."""
     rv: Path | None = None
-    """Catalogue of radial velocities joined by id (DESI mwsall or rvtab, or a table with id and rv columns)."""
+    """Catalogue of radial velocities joined by id (DESI mwsall, rvtab, redrock, or a table with id and rv columns)."""
     medium: Literal["air", "vacuum"] | None = None
     """Medium of the wavelengths, where the files do not say."""
     at_rest: bool = False
@@ -74,7 +74,7 @@ class InputOptions:
             raise OptionError("files need a reader: add --survey, for instance --survey desi.")
         from stores.velocities import Velocities
 
-        velocities = None if self.rv is None else Velocities.read(self.rv)
+        velocities = None if self.rv is None else Velocities.read(self.rv, quiet=not look)
         if out.name in ("", ".."):
             raise OptionError(f"--out '{out}' names no store; give it a name of its own, such as spectra.zarr.")
         # a call with other files has another list, so that a mistaken one cannot touch that of a run at work

@@ -38,6 +38,16 @@ OTHER_PLACE = 60.0  # arcsec; spectra and catalogue rows with one id that are so
 COMPARABLE = 2.0  # a second star is as good a match up to so many times the distance of the first
 
 
+def check(radius: float = RADIUS, by: Sequence[str] = BY, epoch: float = EPOCH) -> None:
+    """Raise OptionError for a radius, a way to match or an epoch that cannot work."""
+    if not 0 < radius <= LARGEST_RADIUS:
+        raise OptionError(f"radius {radius:g} must lie above 0 and not above {LARGEST_RADIUS:g} arcsec.")
+    if unknown := [way for way in by if way not in BY]:
+        raise OptionError(f"'{unknown[0]}' is no way to match; there are {', '.join(BY)}.")
+    if not 1900 <= epoch <= 2100:
+        raise OptionError(f"epoch {epoch:g} is not a year between 1900 and 2100.")
+
+
 @dataclass(frozen=True, eq=False)
 class Spectra:
     """What is known of where `n` spectra point; rows have unique ids.
@@ -62,8 +72,7 @@ class Spectra:
         the first does. An id with different Gaia ids in one bridge has none.
         epoch: Julian year of the store's positions
         """
-        if not 1900 <= epoch <= 2100:
-            raise OptionError(f"epoch {epoch:g} is not a year between 1900 and 2100.")
+        check(epoch=epoch)
         flags = store.read("flags")
         first = np.flatnonzero((flags & np.uint32(Flag.DUPLICATE_ID)) == 0)
         ids = store.read("id")[first]
@@ -117,10 +126,7 @@ def match(
     radius: arcsec, of matches by position; by: ways to match that are allowed; name: in the place of the catalogue's
     Raises OptionError for a radius or a way that cannot work.
     """
-    if not 0 < radius <= LARGEST_RADIUS:
-        raise OptionError(f"radius {radius:g} must lie above 0 and not above {LARGEST_RADIUS:g} arcsec.")
-    if unknown := [way for way in by if way not in BY]:
-        raise OptionError(f"'{unknown[0]}' is no way to match; there are {', '.join(BY)}.")
+    check(radius, by)
     n = len(spectra)
     star_of_row = _stars(catalogue, radius)
     row = np.full(n, -1, dtype=np.int64)  # of the catalogue

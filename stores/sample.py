@@ -15,6 +15,14 @@ SAMPLE_SEED = 7
 SURVEYS = ("lamost", "desi")  # the first where none is asked for
 
 
+def check_sampled(survey: str) -> None:
+    """Refuse a survey without a sample."""
+    if survey not in SURVEYS:
+        raise OptionError(
+            f"survey '{survey}' has no built-in sample; name files, or use --survey {' or '.join(SURVEYS)}."
+        )
+
+
 @dataclass(frozen=True)
 class BuiltInSample:
     """Prepared spectra of simulated stars; the same ones for every survey."""
@@ -25,10 +33,7 @@ class BuiltInSample:
     stars: int = SAMPLE_STARS
 
     def __post_init__(self) -> None:
-        if self.survey not in SURVEYS:
-            raise OptionError(
-                f"survey '{self.survey}' has no built-in sample; name files, or use --survey {' or '.join(SURVEYS)}."
-            )
+        check_sampled(self.survey)
 
     def __len__(self) -> int:
         return self.stars

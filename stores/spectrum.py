@@ -13,6 +13,7 @@ from stores.errors import InputError
 from stores.flags import Flag
 
 Float = NDArray[np.float64]
+NO_VELOCITY = -9999.0  # km/s; this or less is how tables say that they have none
 HUGE = 1e100  # squares and inverses of what lies below are finite
 
 
@@ -110,8 +111,8 @@ class SpectrumBatch:
         self.set_rv(self.rv)
 
     def set_rv(self, rv: Float) -> None:
-        """Set radial velocities (n,), km/s; NaN is missing, and missing or absurd ones become 0 and flagged."""
-        missing = np.isnan(rv)
+        """Set radial velocities (n,), km/s; NaN or -9999 is missing, and missing or absurd ones become 0, flagged."""
+        missing = np.isnan(rv) | (rv <= NO_VELOCITY)
         absurd = ~missing & (np.abs(np.where(missing, 0.0, rv)) > self.MAX_RV)
         self.flags &= np.uint32(~(Flag.RV_MISSING | Flag.RV_ABSURD) & 0xFFFFFFFF)
         self.flag(missing, Flag.RV_MISSING)

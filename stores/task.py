@@ -77,6 +77,7 @@ class Task:
                 batch = _unreadable(self.ids[own], self.grid)
             if self.velocities is not None:
                 batch.set_rv(self.velocities.lookup(batch.id, _known_rv(batch)))
+                batch.flag(self.velocities.warns_of(batch.id), Flag.SURVEY_WARNING)
             batch.flag(self.repeated[own], Flag.DUPLICATE_ID)
             yield batch
 

@@ -8,62 +8,64 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stores.errors import InputError
+from stores.command import say
+from stores.grid import SPEED_OF_LIGHT
+from stores.id_table import IdTable
 from stores.provenance import array_digest
-from stores.spectrum import Float, as_id
+from stores.spectrum import NO_VELOCITY, Float
 
 ID_NAMES = ("targetid", "id", "obsid", "source_id")
 VELOCITY_NAMES = ("vrad", "rv", "radial_velocity")
+WARNINGS = ("rvs_warn", "zwarn", "zwarning")  # not 0 where the pipeline that measured a velocity warns of it
+REDSHIFT = "z"  # only beside a warning of redrock's or SDSS's kind, else it may be a magnitude
+OTHER_PIPELINE = "bestgrid"  # beside it, `success` is that of DESI's SP pipeline, which measures no velocities
 
 
 @dataclass(frozen=True)
 class Velocities:
-    """ids (n,) int64, sorted and unique, and rv (n,) km/s; NaN where the catalogue has none."""
+    """What a catalogue says of spectra.
+
+    ids: (n,) int64, sorted and unique
+    rv: (n,) km/s; NaN where the catalogue has none that can be trusted
+    warned: (n,) True where it has one that its own pipeline warns of, and no other
+    """
 
     ids: NDArray[np.int64]
     rv: Float
+    warned: NDArray[np.bool_]
 
     @classmethod
-    def read(cls, path: Path) -> Velocities:
-        """From DESI's mwsall or rvtab files (HDU RVTAB: TARGETID, VRAD), or a table with ids and velocities.
+    def read(cls, path: Path, *, quiet: bool = False) -> Velocities:
+        """From DESI's mwsall, rvtab or redrock files (HDU RVTAB or REDSHIFTS), or a table with ids and velocities.
 
-        Rows with the same id keep the first finite value.
+        Velocities with RVS_WARN, ZWARN or ZWARNING other than 0 or a false SUCCESS are passed over, and of several
+        rows with the same id the first that is left counts. Says how many were passed over unless `quiet`.
         """
-        from astropy.io.registry import IORegistryError
-        from astropy.table import Table
-
-        try:
-            if path.suffix == ".parquet":
-                table = _read_parquet(path)
-            else:
-                table = Table.read(path) if path.suffix in (".csv", ".ecsv") else _read_fits(path)
-        except FileNotFoundError:
-            raise InputError(f"'{path}' does not exist; check the path.") from None
-        except (OSError, ValueError, KeyError, IORegistryError) as error:
-            raise InputError(f"'{path}' cannot be read as a table of velocities ({error}).") from None
-        columns = {name.lower(): name for name in table.colnames}
-        id_name = next((columns[name] for name in ID_NAMES if name in columns), None)
-        rv_name = next((columns[name] for name in VELOCITY_NAMES if name in columns), None)
-        if id_name is None or rv_name is None:
-            raise InputError(
-                f"'{path}' has no column of ids ({', '.join(ID_NAMES)}) or of velocities "
-                f"({', '.join(VELOCITY_NAMES)}); it has {', '.join(table.colnames[:12])}."
-            )
-        named = ~np.ma.getmaskarray(table[id_name])  # rows without an id are nobody's
-        try:
-            rv = np.ma.filled(np.ma.asarray(table[rv_name]).astype(np.float64), np.nan)[named]
-        except ValueError:
-            raise InputError(f"'{path}': column {rv_name} does not hold numbers.") from None
-        ids = as_id(np.ma.getdata(table[id_name])[named])
-        order = np.lexsort((~np.isfinite(rv), ids))  # stable: finite values first within an id
-        ids, rv = ids[order], rv[order]
+        wanted = (*VELOCITY_NAMES, REDSHIFT, *WARNINGS, "success", OTHER_PIPELINE)
+        table = IdTable.read(path, ID_NAMES, wanted, parts=("RVTAB", "REDSHIFTS"))
+        rv = _velocities(table)
+        doubted, why = doubtful(table)
+        warned = doubted & np.isfinite(rv)
+        # stable: within an id those that can be used come first, then those that are warned of
+        order = np.lexsort((np.where(warned, 1, np.where(np.isfinite(rv), 0, 2)), table.ids))
+        ids = table.ids[order]
         first = np.ones(len(ids), dtype=bool)
         first[1:] = ids[1:] != ids[:-1]
-        return cls(ids[first], rv[first])
+        chosen = order[first]
+        found = cls(table.ids[chosen], np.where(warned, np.nan, rv)[chosen], warned[chosen])
+        passed, held = np.count_nonzero(found.warned), np.count_nonzero(found.warned | np.isfinite(found.rv))
+        if passed and not quiet:
+            say(
+                f"note: {passed} of {held} velocities in '{path}' are passed over, because their pipeline warns of "
+                f"them ({why}); their spectra keep the velocity of their own file, where it has one, and are flagged "
+                "SURVEY_WARNING."
+            )
+        return found
 
     @property
     def fingerprint(self) -> str:
-        return array_digest(self.ids, self.rv)
+        """Of all that decides what spectra get."""
+        return array_digest(self.ids, self.rv, self.warned)
 
     def of(self, ids: NDArray[np.int64]) -> Velocities:
         """Only the entries of these ids."""
@@ -71,42 +73,47 @@ class Velocities:
         place = np.searchsorted(self.ids, wanted)
         place = place[place < len(self.ids)]
         keep = place[self.ids[place] == wanted[: len(place)]]  # both are sorted
-        return Velocities(self.ids[keep], self.rv[keep])
+        return Velocities(self.ids[keep], self.rv[keep], self.warned[keep])
 
     def lookup(self, ids: NDArray[np.int64], default: Float) -> Float:
-        """rv (n,) of ids (n,); the default's value where the catalogue has none."""
+        """rv (n,) of ids (n,); the default's value where the catalogue has none that can be trusted."""
         if len(self.ids) == 0:
             return default
+        place, known = self._places(ids)
+        return np.where(known & np.isfinite(self.rv[place]), self.rv[place], default)
+
+    def warns_of(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(n,) True for ids (n,) whose velocity was passed over."""
+        if len(self.ids) == 0:
+            return np.zeros(len(ids), dtype=bool)
+        place, known = self._places(ids)
+        return known & self.warned[place]
+
+    def _places(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Where ids (n,) stand, if they do."""
         place = np.clip(np.searchsorted(self.ids, ids), 0, len(self.ids) - 1)
-        known = (self.ids[place] == ids) & np.isfinite(self.rv[place])
-        return np.where(known, self.rv[place], default)
+        return place, self.ids[place] == ids
 
 
-def _read_fits(path: Path):  # type: ignore[no-untyped-def]
-    from astropy.io import fits
-    from astropy.table import Table
-
-    with fits.open(path) as hdus:
-        names = [hdu.name for hdu in hdus]
-        chosen: str | int | None = next((name for name in ("RVTAB", "REDSHIFTS") if name in names), None)
-        if chosen is None:
-            chosen = next((i for i, hdu in enumerate(hdus) if isinstance(hdu, fits.BinTableHDU)), None)
-        if chosen is None:
-            raise ValueError("no table in it")
-        hdu = hdus[chosen]
-        return Table({name: np.array(hdu.data[name]) for name in hdu.columns.names if hdu.data[name].ndim == 1})
+def _velocities(table: IdTable) -> Float:
+    """Velocities (n,) in km/s, NaN where there is none. Raises InputError."""
+    redshifts = table.part == "REDSHIFTS" or table.first(*WARNINGS[1:]) is not None
+    if table.first(*VELOCITY_NAMES) is None and redshifts and table.first(REDSHIFT):
+        z = table.numbers(REDSHIFT)
+        return np.where(z > -1.0, SPEED_OF_LIGHT * z, np.nan)
+    rv = table.numbers(*VELOCITY_NAMES)
+    return np.where(rv <= NO_VELOCITY, np.nan, rv)
 
 
-def _read_parquet(path: Path):  # type: ignore[no-untyped-def]
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from astropy.table import Table
-
-    columns = {}
-    read = pq.read_table(path)
-    for name, column in zip(read.column_names, read.columns, strict=True):
-        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-            # a null would turn 64-bit ids into floats
-            values = column.fill_null(0).to_numpy()
-            columns[name] = np.ma.MaskedArray(values, mask=column.is_null().to_numpy())
-    return Table(columns)
+def doubtful(table: IdTable) -> tuple[NDArray[np.bool_], str]:
+    """(n,) True where the pipeline that measured a row's velocity warns of it, and the columns that say so."""
+    doubted, why = np.zeros(len(table), dtype=bool), []
+    name = table.first(*WARNINGS)
+    if name is not None:
+        doubted |= np.nan_to_num(table.numbers(name)) != 0
+        why.append(name.upper())
+    if "success" in table.columns and (table.part == "RVTAB" or table.first(OTHER_PIPELINE) is None):
+        failed = table.false("success")
+        doubted |= failed
+        why += ["SUCCESS"] if failed.any() else []
+    return doubted, " and ".join(why)

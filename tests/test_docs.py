@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
+from stores.catalogues import load_catalogues
 from stores.flags import REASONS, Flag
 from stores.grid import GRIDS
 from stores.prepare import Preparation
@@ -20,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 CARDS = [*sorted((ROOT / "embed/models").glob("*/README.md")), *sorted((ROOT / "stores/simulate/data").glob("*.md"))]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *CARDS]
 TEXT = {str(page.relative_to(ROOT)).removeprefix("docs/"): page.read_text() for page in PAGES}
-SCRIPTS = {point.name: point.module for point in entry_points(group="console_scripts")}
+# as declared: an installation may be older than the checkout
+DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+SCRIPTS = {name: place.split(":")[0] for name, place in DECLARED.items()}
 
 
 def commands() -> list[tuple[str, str]]:
@@ -79,6 +82,14 @@ def test_surveys_grids_and_options_are_documented() -> None:
     assert f"σ = {Preparation().continuum_width:.0f} km/s" in TEXT["preparation.md"]
 
 
+def test_catalogues_and_cuts_are_documented() -> None:
+    cuts = set()
+    for name, kind in load_catalogues().items():
+        assert f"| `{name}` |" in TEXT["labels.md"]
+        cuts |= {f"| `{name}.{cut}` | {sentence} |" for cut, sentence in kind.cuts.items()}
+    assert cuts == set(re.findall(r"^\| `\w+\.\w+` \|.*$", TEXT["labels.md"], flags=re.MULTILINE))
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
@@ -118,3 +129,24 @@ def test_the_readers_example_works(tmp_path: Path) -> None:
     finally:
         SURVEYS.clear()
         SURVEYS.update(before)
+
+
+def test_the_catalogues_example_works(tmp_path: Path) -> None:
+    """The reader of docs/labels.md, run on a file made for it."""
+    from stores.catalogues import CATALOGUES, read_catalogue
+
+    code = re.findall(r"```python\n(.*?)```", TEXT["labels.md"], flags=re.DOTALL)[-1]
+    before = dict(CATALOGUES)
+    try:
+        exec(compile(code, "labels.md", "exec"), {})
+        path = tmp_path / "mine.csv"
+        path.write_text(
+            f"star_id,gaia,ra,dec,snr,metallicity,error\na,{2**62 + 1},1,2,31,-1.5,0.1\nb,5,3,4,30,-1,0.1\n"
+        )
+        read = read_catalogue("mysurvey", path)
+        assert read.gaia is not None
+        assert (read.gaia.tolist(), read.values["feh"].tolist()) == ([2**62 + 1], [-1.5])
+        assert read.cuts == (("snr above 30", 1),)
+    finally:
+        CATALOGUES.clear()
+        CATALOGUES.update(before)

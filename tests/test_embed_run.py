@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from files import BIG_ID, truncate, write_lamost
 from models_made import GRID, make_model, make_spectra, make_store, save_model, small_config
 
-from embed.load import DEFAULT, built_in_models, load_model
+from embed.load import DEFAULT, built_in_models, describe_model, load_model
 from embed.model import SpectralTransformer
 from embed.run import Embedder, EmbedOptions, embed, embed_file
 from stores.embeddings import EmbeddingStore
@@ -152,8 +152,9 @@ def test_another_job_is_refused(spectra: Path, model: Path, tmp_path: Path) -> N
 def test_spectra_prepared_otherwise_are_refused(spectra: Path, lrs_model: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="with continuum = 'none' but the spectra of the model 'lrs' with"):
         embed(options(spectra, lrs_model, tmp_path / "e.zarr"))
+    name = str(write_lamost(tmp_path / "x.fits"))
     with pytest.raises(OptionError, match="choose a grid with that step"):
-        embed(options(spectra, lrs_model, tmp_path / "e.zarr", inputs=("x.fits",), grid="3.6:3.7:0.0002"))
+        embed(options(spectra, lrs_model, tmp_path / "e.zarr", inputs=(name,), survey="lamost", grid="3.6:3.7:0.0002"))
 
 
 def test_wavelengths_beyond_the_training_are_told(
@@ -182,6 +183,91 @@ def test_wrong_options_are_refused_before_anything_is_loaded(
     monkeypatch.setattr("embed.run.load_model", lambda name: pytest.fail("the model was loaded"))
     with pytest.raises(OptionError, match=sentence):
         embed(options(tmp_path / "x.fits", tmp_path, tmp_path / "e.zarr", **{"survey": "lamost", **change}))
+
+
+MISTAKES = """
+import sys
+from embed.run import main
+for line in sys.stdin.read().splitlines():
+    sys.argv = ["embed-spectra", *line.split("|")]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 2, end.code
+assert "torch" not in sys.modules
+"""
+
+
+def test_simple_mistakes_are_told_before_torch_is_loaded(spectra: Path, model: Path, tmp_path: Path) -> None:
+    """All in one process, since torch would take seconds to load in each."""
+    embed(options(spectra, model, tmp_path / "taken.zarr"))
+    table = tmp_path / "files" / "coadd-x.fits"
+    table.parent.mkdir()
+    table.write_text("no spectra")
+    other = save_model(tmp_path / "other", seed=5)
+    incomplete = tmp_path / "incomplete"
+    shutil.copytree(model, incomplete)
+    (incomplete / "model.safetensors").unlink()
+    out = ("--out", tmp_path / "e.zarr")
+    calls = {
+        ("--survey", "desi", "absent.fits", *out): "'absent.fits' does not exist; check the path.",
+        ("absent.zarr", *out): "'absent.zarr' does not exist; check the path.",
+        (table, *out): "files need a reader: add --survey",
+        ("--survey", "nosuch", table, *out): "survey 'nosuch' is unknown",
+        ("--survey", "desi", table, "--rv", "absent.csv", *out): "'absent.csv' does not exist; check the path.",
+        ("--survey", "desi", table, *out): f"none of 1 files can be used; the first: '{table}'",
+        ("--survey", "desi", table, "--model", "nosuch", *out): "model 'nosuch' is unknown",
+        ("--survey", "sdss", *out): "survey 'sdss' has no built-in sample",
+        (spectra, "--model", incomplete, *out): "is not a whole model",
+        (spectra, *out): "was prepared with continuum = 'none' but the spectra of the model",
+        (spectra, "--model", model, "--out", tmp_path / "taken.zarr"): "another job (dtype: 'float32' there",
+        (spectra, "--model", other, "--store-dtype", "float32", "--out", tmp_path / "taken.zarr"): "(model differs)",
+        (spectra, "--model", model, "--out", spectra): "is a store of spectra, not of embeddings",
+    }
+    lines = "\n".join("|".join(map(str, words)) for words in calls)
+    done = subprocess.run([sys.executable, "-c", MISTAKES], input=lines, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = done.stderr.splitlines()
+    assert len(told) == len(calls), done.stderr
+    for sentence, line in zip(calls.values(), told, strict=True):
+        assert sentence in line
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"taken.zarr", "files", "other", "incomplete"}  # no lists of files, and no store
+
+
+def test_weights_that_cannot_be_loaded_leave_nothing(lrs_model: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "model"
+    shutil.copytree(lrs_model, broken)
+    truncate(broken / "model.safetensors", 1000)
+    name = str(write_lamost(tmp_path / "a.fits"))
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        embed(options(Path(), broken, tmp_path / "e.zarr", inputs=(name,), survey="lamost"))
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "a.fits"}
+
+
+def test_a_description_is_that_of_the_loaded_model(model: Path) -> None:
+    for name in (str(model), DEFAULT):
+        described, loaded = describe_model(name), load_model(name)
+        for field in fields(described):
+            assert getattr(described, field.name) == getattr(loaded, field.name), field.name
+        assert described.preparation == loaded.preparation
+    assert describe_model("specclip:x.ckpt") is None
+    assert describe_model("someone/model") is None
+
+
+def test_the_default_name_tells_the_survey(
+    model: Path, spectra: Path, lrs_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sample = EmbedOptions(model=str(lrs_model), limit=20, device="cpu")
+    for change in ({"survey": "desi"}, {"survey": "lamost"}, {}):
+        embed(replace(sample, **change))  # type: ignore[arg-type]
+    assert {path.name for path in tmp_path.iterdir()} == {"desi-sample-lrs.zarr", "lamost-sample-lrs.zarr"}
+    name = str(write_lamost(tmp_path / "a.fits"))
+    embed(replace(sample, survey="lamost", inputs=(name,)))
+    assert EmbeddingStore.open(tmp_path / "lamost-lrs.zarr").attributes["survey"] == "lamost"
+    embed(EmbedOptions(inputs=(str(spectra),), model=str(model), device="cpu"))
+    assert len(EmbeddingStore.open(tmp_path / "made-small.zarr")) == len(SpectraStore.open(spectra))
 
 
 def test_meaningless_embeddings_are_not_written(spectra: Path, tmp_path: Path) -> None:
@@ -374,6 +460,16 @@ def test_killed_at_any_moment_it_finishes_the_same(model: Path, tmp_path: Path) 
     for name, written in finished.items():
         assert (out / "shards" / name / "zarr.json").stat().st_mtime_ns == written
     assert not [fault for _, faults in store.verify() for fault in faults]
+
+
+def test_of_several_processes_none_looks_at_the_input_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embed.run._seen_early", lambda options: pytest.fail("looked at the input"))
+    monkeypatch.setattr("embed.run.join_processes", lambda **_: sys.exit(7))
+    for name in ("WORLD_SIZE", "PMI_SIZE"):
+        with monkeypatch.context() as environment:
+            environment.setenv(name, "2")
+            with pytest.raises(SystemExit, match="7"):
+                embed(EmbedOptions(survey="desi"))
 
 
 @pytest.mark.slow

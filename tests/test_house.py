@@ -73,6 +73,7 @@ def test_help_needs_nothing_heavy(command) -> None:  # type: ignore[no-untyped-d
         ("embed.pretrain", ["x.zarr", "--out", "run", "--seed", "-1"], "--seed -1"),
         ("embed.pretrain", ["x.zarr", "--out", "run", "--stop-after", "0"], "--stop-after"),
         ("stores.search", ["x.zarr", "--spectrum", "a.fits", "--at-rest", "--rv", "b.fits"], "--at-rest and --rv"),
+        ("stores.labelling", ["x.zarr", "--catalogue", "saga:x", "--out", "x.parquet", "--radius", "0"], "radius 0"),
         ("embed.pretrain", ["x.zarr", "--out", "README.md"], "is a file"),
         ("heads.predict", ["--head", "x", "--out", "x.parquet", "--limit", "0"], "--limit 0"),
         ("heads.predict", ["--head", "nowhere", "--out", "x.parquet"], "'nowhere' holds no head"),

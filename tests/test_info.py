@@ -47,6 +47,14 @@ def test_json_holds_all_attributes(tmp_path: Path, capsys: pytest.CaptureFixture
     assert found == json.loads(json.dumps(describe(store)))
 
 
+def test_files_are_a_table_with_a_header(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = make_spectra(tmp_path / "a.zarr")
+    assert info(InfoOptions(path=store.path, files=True)) == 0
+    header, *rows = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    assert header == ["bytes", "sha256", "rows", "file"]
+    assert rows == [["1000", "-", str(n), f"made-{i}.fits"] for i, n in enumerate((64, 64, 22))]
+
+
 def test_text_names_what_matters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = make_spectra(tmp_path / "a.zarr", empty=(5,))
     said = lines(store.path, capsys)

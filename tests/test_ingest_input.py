@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
-from files import BIG_ID, truncate, write_lamost, write_table
+from files import BIG_ID, truncate, write_desi_coadd, write_lamost, write_table
 from ingest_made import GRID, ROWS, assert_same_store, big_table, command, made, options, stop_after
 
 from stores import Flag, Grid, Preparation, SpectraStore, prepare
@@ -191,6 +192,20 @@ def test_velocities_are_joined_by_id(tmp_path: Path) -> None:
     values = prepare([batch], store.grid, store.preparation)
     np.testing.assert_array_equal(store.read("flux"), values.flux.astype(np.float32))
     assert np.any(store.read("flux")[3] != without.read("flux")[3])
+
+
+def test_velocities_that_are_warned_of_leave_the_files_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file's own is redrock's, which the second spectrum lacks."""
+    coadd = write_desi_coadd(tmp_path / "coadd-x.fits", ids=BIG_ID + np.arange(3), z=[1e-4, np.nan, 3e-4])
+    warn = {"TARGETID": BIG_ID + np.arange(3), "VRAD": [1449.0, -1200.0, 88.0], "RVS_WARN": [2, 1, 0]}
+    fits.BinTableHDU(Table(warn), name="RVTAB").writeto(tmp_path / "mwsall.fits")
+    store = made(tmp_path, coadd, survey="desi", rv=tmp_path / "mwsall.fits")
+    np.testing.assert_allclose(store.read("rv"), [29.9792458, 0, 88], rtol=1e-6)
+    expected = [Flag.SURVEY_WARNING, Flag.SURVEY_WARNING | Flag.RV_MISSING, 0]
+    np.testing.assert_array_equal(store.read("flags") & (Flag.SURVEY_WARNING | Flag.RV_MISSING), expected)
+    said = capsys.readouterr().err
+    assert said.count("are passed over") == 1
+    assert "2 of 3 velocities" in said
 
 
 def test_velocities_do_not_go_by_position(tmp_path: Path) -> None:

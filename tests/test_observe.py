@@ -375,12 +375,23 @@ def test_batches_go_straight_into_preparation():
 def test_instruments_that_the_emulator_cannot_serve_are_refused():
     desi = quiet("desi")
     sharp = dataclasses.replace(desi, arms=(dataclasses.replace(desi.arms[0], fwhm=((3600.0, 0.7),)),))
-    with pytest.raises(InputError, match=r"arm B has a resolving power of \d+, too close to .* 6000; give it less"):
+    with pytest.raises(InputError, match=r"arm B has a resolving power of \d+ in its .* 6000; give it less"):
         observe(stars(), sharp, emulator(), 1)
     for wavelength in (9000.0, 3700.0):
         far = dataclasses.replace(desi, noise=dataclasses.replace(desi.noise, wavelength=wavelength))
         with pytest.raises(InputError, match=r"desi states its noise at .* choose another wavelength"):
             observe(stars(), far, emulator(), 1)
+
+
+def test_sharpness_is_that_of_all_fibres_whichever_are_drawn():
+    """Typical fibres would do here; the sharpest, which few stars get, would not."""
+    desi = quiet("desi")
+    arm = dataclasses.replace(desi.arms[0], start=4000.0, fwhm=(), resolving_power=((4000.0, 4500.0),))
+    even, uneven = (dataclasses.replace(desi, arms=(arm,), fibre_scatter=scatter) for scatter in (0.0, 0.08))
+    observe(stars().take(slice(1)), even, emulator(), 1)
+    for row in range(4):
+        with pytest.raises(InputError, match="arm B has a resolving power of 5114 in its sharpest fibres"):
+            observe(stars().take(slice(row, row + 1)), uneven, emulator(), 1)
 
 
 @pytest.mark.parametrize("velocity", [-400.0, 0.0, 400.0])

@@ -83,6 +83,16 @@ def test_seed_decides(store: Path, tmp_path: Path) -> None:
     assert not np.array_equal(a, c)
 
 
+def test_the_share_of_hidden_patches_falls_over_the_second_half(store: Path, tmp_path: Path) -> None:
+    falling = options(store, tmp_path / "a", steps=8, mask_ratio=0.8, mask_ratio_end=0.2)
+    shares = [falling.mask_ratio_at(step) for step in range(9)]
+    assert shares == pytest.approx([0.8] * 5 + [0.65, 0.5, 0.35, 0.2])
+    pretrain(falling)
+    pretrain(options(store, tmp_path / "b", steps=8, mask_ratio=0.8))
+    a, b = (weights(tmp_path / name)["readout_out.weight"] for name in "ab")
+    assert not np.array_equal(a, b)
+
+
 def test_a_run_is_not_overwritten_and_not_mixed(store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(OptionError, match="no checkpoint to resume"):

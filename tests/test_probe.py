@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
 from models_made import make_store, save_model
@@ -71,18 +73,24 @@ def test_each_prediction_comes_from_the_other_folds() -> None:
         np.testing.assert_allclose(predicted[fold == number], label[fold != number].mean())
 
 
-def test_the_command_reads_depth_from_spectra(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_the_command_reads_depth_from_spectra(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = make_store(tmp_path / "s.zarr", n=200)
     spectra = SpectraStore.open(store.path)
     depth = 1 - spectra.read("flux")[:, 95:105].mean(axis=1)
     order = np.random.default_rng(0).permutation(200)  # joined by id, not by position
     table = Table({"ID": spectra.read("id")[order], "depth": depth[order], "teff": np.full(200, 5000.0)})
     table["teff"][:20] = 9000.0
-    table.write(tmp_path / "labels.csv")
+    labels = tmp_path / f"labels{suffix}"
+    if suffix == ".parquet":
+        columns = {name: [*table[name].tolist(), more] for name, more in (("depth", 0.5), ("teff", 5000.0))}
+        pq.write_table(pa.table({"ID": [*table["ID"].tolist(), None], **columns}), labels)
+    else:
+        table.write(labels)
     model = save_model(tmp_path / "model")
     options = ProbeOptions(
         stores=(str(store.path),),
-        labels=(tmp_path / "labels.csv",),
+        labels=(labels,),
         target="depth",
         models=(str(model), "untrained", "pca3"),
         json=True,
@@ -105,3 +113,8 @@ def test_no_overlap_is_told(tmp_path: Path) -> None:
     Table({"name": ["a"]}).write(tmp_path / "nothing.csv")
     with pytest.raises(InputError, match=r"has no column of ids \(id, obsid, targetid\); it has name"):
         probe(ProbeOptions(stores=(str(store.path),), labels=(tmp_path / "nothing.csv",), models=("pca3",)))
+    with pytest.raises(InputError, match=r"labels\.csv' has no column nosuch; it has id, feh"):
+        probe(ProbeOptions(stores=(str(store.path),), labels=(tmp_path / "labels.csv",), target="nosuch"))
+    (tmp_path / "text.parquet").write_text("no table")
+    with pytest.raises(InputError, match=r"text\.parquet' cannot be read as a table"):
+        probe(ProbeOptions(stores=(str(store.path),), labels=(tmp_path / "text.parquet",), models=("pca3",)))

@@ -11,9 +11,11 @@ import stores
 
 NAMES = {
     "Arm",
+    "Catalogue",
     "EmbeddingStore",
     "Flag",
     "Grid",
+    "Labels",
     "Preparation",
     "SpectraBridgeError",
     "SpectraStore",
@@ -45,6 +47,6 @@ def test_prepare_is_the_function_whatever_was_imported_before() -> None:
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     heavy = ["zarr", "astropy", "scipy", "faiss", "pyarrow", "torch", "embed"]
-    script = "import sys, stores, stores.info, stores.verify, stores.export, stores.search\n"
+    script = "import sys, stores, stores.info, stores.verify, stores.export, stores.search, stores.labelling\n"
     script += f"found = [name for name in {heavy} if name in sys.modules]\nassert not found, found\n"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 
 from stores.errors import InputError, OptionError, StoreError
 from stores.grid import GRIDS
 from stores.ingest import IngestOptions, ingest
 from stores.simulate import twin
+from stores.simulate.instrument import Instrument
 from stores.simulate.simulate import SimulateOptions, simulate
 from stores.simulate.truth import KEY
 from stores.spectra import SpectraStore
@@ -63,15 +65,47 @@ def test_every_column_of_the_truth_is_documented(twins):
         assert not [name for name in truth if f"`{name}`" not in page]
 
 
-def test_the_documented_instrument_works(tmp_path):
+def documented_instrument():
     page = (ROOT / "docs" / "adding-an-instrument.md").read_text()
-    text = re.search(r"```toml\n(.*?)```", page, flags=re.DOTALL)
-    (tmp_path / "mine.toml").write_text(text.group(1))
+    return re.search(r"```toml\n(.*?)```", page, flags=re.DOTALL).group(1)
+
+
+def test_what_an_instrument_needs_is_documented(tmp_path):
+    """Every key of the example has to be there, but for those that the page calls optional."""
+    optional = {"lattice", "resolving_power"}
+    lines = documented_instrument().splitlines()
+    keys = [number for number, line in enumerate(lines) if re.match(r"\w+ *=", line)]
+    assert len(keys) > 25
+    for number in keys:
+        name = lines[number].split("=")[0].strip()
+        (tmp_path / "mine.toml").write_text("\n".join([*lines[:number], *lines[number + 1 :]]))
+        lacking = rf"[.\]]?{name} is missing" if name not in optional else "needs either fwhm|are joined need lattice"
+        with pytest.raises(InputError, match=lacking):
+            Instrument.load(str(tmp_path / "mine.toml"))
+    for section in ("arms", "noise", "flux_errors", "velocities", "sky", "faults"):
+        cut = re.sub(rf"\[+{section}\]+.*?(?=\n\[|\Z)", "", "\n".join(lines), flags=re.DOTALL)
+        (tmp_path / "mine.toml").write_text(cut)
+        with pytest.raises(InputError, match=f"{section} is missing"):
+            Instrument.load(str(tmp_path / "mine.toml"))
+
+
+def test_the_documented_instrument_works(tmp_path):
+    (tmp_path / "mine.toml").write_text(documented_instrument())
     truth = made(tmp_path / "mine", str(tmp_path / "mine.toml"), n=5, catalogues=False)
     np.testing.assert_array_equal(truth["id"], truth["star_id"])
     files = (str(tmp_path / "mine" / "spectra"),)
     assert ingest(IngestOptions(survey="table", files=files, out=tmp_path / "mine.zarr")) == 0
     assert SpectraStore.open(tmp_path / "mine.zarr").read("id").tolist() == truth["id"].tolist()
+
+
+def test_an_instrument_too_sharp_is_refused_before_anything_is_written(tmp_path):
+    text = documented_instrument().replace("[3900, 3000], [6200, 4200]", "[3900, 4600], [6200, 4600]")
+    (tmp_path / "sharp.toml").write_text(text)
+    with pytest.raises(
+        InputError, match=r"arm blue has a resolving power of 49\d\d in its sharpest fibres, too close"
+    ):
+        simulate(SimulateOptions(survey=str(tmp_path / "sharp.toml"), n=1, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["lamost", "desi"])
@@ -104,6 +138,29 @@ def test_what_lies_in_the_folder(twins):
         held = {path.name for path in (folder / "catalogues").iterdir()}
         assert {"allStar-twin.fits"} <= held
         assert ("mwsall-pix-twin.fits" in held) == (name == "desi")
+
+
+def test_every_file_says_that_it_is_simulated(twins):
+    for folder, _ in twins.values():
+        files = [path for part in ("spectra", "catalogues") for path in sorted((folder / part).iterdir())]
+        assert {path.suffix for path in files} >= {".fits"}
+        found = []
+        for path in files:
+            if path.suffix == ".tsv":
+                told = dict(
+                    line.strip("# \n").split(": ", 1)
+                    for line in path.read_text().splitlines()
+                    if re.match(r"# *SIM", line)
+                )
+                told = {**told, "SIMULATD": told["SIMULATD"] == "True", "SIMSEED": int(told["SIMSEED"])}
+            else:
+                header = fits.getheader(path)
+                told = {name: header[name] for name in ("SIMULATD", "SIMVERS", "SIMCOMIT", "SIMSEED", "SIMCONF")}
+            found.append(told)
+        assert all(told == found[0] for told in found)
+        assert found[0]["SIMULATD"] is True
+        assert found[0]["SIMSEED"] == 4
+        assert len(found[0]["SIMCONF"]) == 16
 
 
 def test_ingest_takes_the_twins_for_surveys(twins, tmp_path):

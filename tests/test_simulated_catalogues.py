@@ -133,15 +133,19 @@ def test_mwsall_is_row_matched(folder: Path, stars: Stars) -> None:
         assert pull.std() == pytest.approx(1, abs=0.05)
 
 
-def test_velocities_are_read_from_mwsall(folder: Path, stars: Stars) -> None:
+def test_velocities_are_read_from_mwsall(folder: Path, stars: Stars, capsys: pytest.CaptureFixture[str]) -> None:
+    table = fits.getdata(folder / "mwsall.fits", "RVTAB")
+    warn = table["RVS_WARN"] != 0
+    assert 0.02 < warn.mean() < 0.04
+    assert np.median(np.abs(table["VRAD"] - stars.rv)[warn]) > 100
     velocities = Velocities.read(folder / "mwsall.fits")
     rv = velocities.lookup(target_ids(stars), np.full(len(stars), np.nan))
-    warn = fits.getdata(folder / "mwsall.fits", "RVTAB")["RVS_WARN"] != 0
     residual = rv - stars.rv
+    assert np.isnan(residual[warn]).all()
     assert 1.0 < robust_sigma(residual[~warn]) < 4.0
-    assert 0.02 < warn.mean() < 0.04
-    assert np.median(np.abs(residual[warn])) > 100
     assert np.abs(residual[~warn]).max() < 100
+    np.testing.assert_array_equal(velocities.warns_of(target_ids(stars)), warn)
+    assert f"{warn.sum()} of {len(stars)} velocities" in capsys.readouterr().err
 
 
 def test_sp_pipeline_is_worse_and_biased_for_poor_stars(tmp_path: Path) -> None:

@@ -268,6 +268,7 @@ def test_another_grid_is_refused(tmp_path: Path) -> None:
     for start, n_pix in ((3.602, 1463), (3.603, 1462)):
         with pytest.raises(ModelError, match="on the grid 'lrs' only"):
             Embedder(model, start, "cpu", 2)(np.ones((1, n_pix)), np.ones((1, n_pix)))
+    (tmp_path / "x.fits").touch()  # refused before any file is looked at
     options = embed_options(tmp_path / "model.ckpt", tmp_path / "e.zarr", tmp_path / "x.fits", survey="lamost")
     with pytest.raises(OptionError, match="on the grid 'lrs' and on no other, not on 'optical'; leave --grid out"):
         embed(replace(options, grid="optical"))

@@ -68,6 +68,18 @@ def test_other_columns(tmp_path, name):
     assert np.all(batch.flags & Flag.NO_COORDINATES)
 
 
+@pytest.mark.parametrize("warning", ["RVS_WARN", "zwarn"])
+def test_velocities_that_are_warned_of(tmp_path, name, warning):
+    columns = {"rv": np.array([10.0, 1449.0, 30.0, -9999.0, 50.0]), warning: np.array([0, 2, 0, 0, 0])}
+    path = write_table(tmp_path / name, columns=columns)
+    batch = TABLE.read(path, OPTIONS)
+    np.testing.assert_array_equal(batch.rv, [10, 0, 30, 0, 50])
+    missing = Flag.RV_MISSING
+    np.testing.assert_array_equal(batch.flags, [0, missing | Flag.SURVEY_WARNING, 0, missing, 0])
+    at_rest = TABLE.read(path, ReadOptions(at_rest=True))
+    np.testing.assert_array_equal(at_rest.flags, [0, Flag.SURVEY_WARNING, 0, 0, 0])
+
+
 def test_log_wavelengths_and_estimated_errors(tmp_path, name):
     path = write_table(tmp_path / name, wavelength=np.log10(GRID), columns={"ivar": None})
     batch = TABLE.read(path, OPTIONS)

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from stores.errors import InputError
 from stores.flags import Flag
 from stores.grid import Grid
+from stores.id_table import IdTable
 from stores.prepare import Preparation
 from stores.provenance import array_digest
 from stores.spectra import SpectraStore
-from stores.spectrum import as_id
 
 Float = NDArray[np.float64]
 
+ID_NAMES = ("obsid", "id")
 LABELS = ("teff", "logg", "feh", "alphafe")
 TEFF_RANGE = (4000.0, 7500.0)  # K, of all stars here
 UNUSABLE = Flag.NO_VALID_PIXELS | Flag.MOSTLY_MASKED | Flag.UNREADABLE
@@ -82,12 +83,10 @@ class Workshop:
 
     def repeats(self) -> Sample:
         """Real LAMOST stars observed more than once; `star` tells which."""
-        from astropy.table import Table
-
         folder = self.data / "lamost_formats" / "dr8_repeats"
         store = self._ingested("repeats", "lamost", folder)
-        groups = Table.read(folder / "groups.csv")
-        group = dict(zip(as_id(groups["obsid"]).tolist(), np.asarray(groups["group"]).tolist(), strict=True))
+        groups = IdTable.read(folder / "groups.csv", ID_NAMES, ("group",))
+        group = dict(zip(groups.ids.tolist(), groups.columns["group"].tolist(), strict=True))
         ids = store.read("id")
         known = np.array([int(one) in group for one in ids]) & _usable(store)
         star = np.array([group.get(int(one), -1) for one in ids])
@@ -144,21 +143,17 @@ class Workshop:
 
 def _labels(path: Path) -> dict[str, dict[int, float]]:
     """Labels by id, of stars within the range of Teff."""
-    from astropy.table import Table
-
-    table = Table.read(path)
-    columns = {name.lower(): name for name in table.colnames}
-    ids = as_id(table[columns["obsid" if "obsid" in columns else "id"]]).tolist()
+    table = IdTable.read(path, ID_NAMES, LABELS)
 
     def numbers(name: str) -> Float:
-        values = np.ma.filled(np.ma.asarray(table[columns[name]]).astype(np.float64), np.nan)
+        values = table.numbers(name)
         return np.where(values > -9, values, np.nan)
 
-    teff = numbers("teff")
+    ids, teff = table.ids.tolist(), numbers("teff")
     inside = (teff > TEFF_RANGE[0]) & (teff < TEFF_RANGE[1])
     found = {}
     for name in LABELS:
-        if name in columns:
+        if name in table.columns:
             values = np.where(inside, numbers(name), np.nan)
             found[name] = {one: value for one, value in zip(ids, values.tolist(), strict=True) if np.isfinite(value)}
     return found

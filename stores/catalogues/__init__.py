@@ -10,18 +10,19 @@ one by naming its module under the entry-point group `spectrabridge.catalogues`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stores.catalogue import Catalogue, Cut
 from stores.errors import InputError, OptionError
+from stores.spectrum import Float
 
 ALL = "all"  # of the cuts, to be turned off
 
@@ -143,3 +144,21 @@ class Sieve:
             self.told.append(Cut(self._cuts[name], int(np.count_nonzero(self.kept & bad))))
             for value in values:
                 value[bad] = np.nan
+
+    def catalogue(
+        self,
+        name: str,
+        values: Mapping[str, Float],
+        sigmas: Mapping[str, Float],
+        told: Sequence[Cut] = (),
+        **columns: Any,
+    ) -> Catalogue:
+        """The rows that are left; columns (n,) of Catalogue, None where there is none; told: cuts to tell first."""
+        left: dict[str, Any] = {key: None if column is None else column[self.kept] for key, column in columns.items()}
+        return Catalogue(
+            name,
+            {label: value[self.kept] for label, value in values.items()},
+            {label: sigma[self.kept] for label, sigma in sigmas.items()},
+            cuts=(*told, *self.told),
+            **left,
+        )

@@ -58,7 +58,7 @@ def read(path: Path, options: CatalogueOptions) -> Catalogue:
         "feh": table.numbers("FE_H_ERR"),
         "alphafe": table.numbers("ALPHA_M_ERR", "PARAM_ALPHA_M_ERR"),
     }
-    return Catalogue(
+    return sieve.catalogue(
         "apogee",
         {**values, "feh": feh, "alphafe": alphafe},
         sigmas,
@@ -68,8 +68,7 @@ def read(path: Path, options: CatalogueOptions) -> Catalogue:
         pmra=_known(table.numbers("GAIAEDR3_PMRA", "PMRA")),
         pmdec=_known(table.numbers("GAIAEDR3_PMDEC", "PMDEC")),
         epoch=np.full(table.n, EPOCH),
-        cuts=tuple(sieve.told),
-    ).take(sieve.kept)
+    )
 
 
 def _known(values: np.ndarray) -> np.ndarray:

@@ -64,7 +64,7 @@ def _catalogue(name: str, table: Columns, sigmas: dict[str, Any], sieve: Sieve) 
         gaia = _beside(file, "GAIA", ("SOURCE_ID",), table).get("SOURCE_ID")
     nowhere = np.full(table.n, np.nan)
     epoch = place.get("REF_EPOCH", nowhere).astype(np.float64)
-    whole = Catalogue(
+    return sieve.catalogue(
         name,
         {label: table.numbers(column) for label, column in LABELS.items()},
         sigmas,
@@ -75,9 +75,7 @@ def _catalogue(name: str, table: Columns, sigmas: dict[str, Any], sieve: Sieve) 
         pmra=place.get("PMRA", nowhere),
         pmdec=place.get("PMDEC", nowhere),
         epoch=np.where(epoch > 1900, epoch, np.nan),  # 0 where a target has none
-        cuts=tuple(sieve.told),
     )
-    return whole.take(sieve.kept)
 
 
 def _beside(file: FitsFile, name: str, columns: tuple[str, ...], table: Columns) -> dict[str, NDArray[Any]]:

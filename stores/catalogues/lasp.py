@@ -30,7 +30,7 @@ def read(path: Path, options: CatalogueOptions) -> Catalogue:
     sieve = Sieve(CUTS, table.n, options)
     if table.find("snrg") is not None:
         sieve.drop("snr", ~(table.numbers("snrg") > SNR))
-    return Catalogue(
+    return sieve.catalogue(
         "lasp",
         {label: table.numbers(label) for label in LABELS},
         {label: table.numbers(*names) for label, names in ERRORS.items()},
@@ -40,5 +40,4 @@ def read(path: Path, options: CatalogueOptions) -> Catalogue:
         dec=table.numbers("dec", "dec_obs"),
         # the input catalogues of LAMOST are of several epochs, and it does not say of which
         epoch=np.full(table.n, np.nan if options.epoch is None else options.epoch),
-        cuts=tuple(sieve.told),
-    ).take(sieve.kept)
+    )

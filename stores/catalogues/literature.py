@@ -14,8 +14,7 @@ from stores.stars import chord, directions
 
 SAME_PLACE = 10.0  # arcsec
 EPOCH = 2000.0  # of positions in catalogues of the literature
-# sigma of a Gaussian is so many times the mean distance from its mean
-FROM_MEAN_DISTANCE = np.sqrt(np.pi / 2)
+FROM_DIFFERENCE = np.sqrt(np.pi) / 2  # sigma of a Gaussian in units of the mean difference of two of its values
 DISCORDANT = 0.5  # dex
 DISCORDANT_CUT = {"discordant": f"measurements of [Fe/H] scatter by no more than {DISCORDANT:g} dex"}
 
@@ -52,26 +51,25 @@ def combine_papers(
     torn = ~near & np.isfinite(place[:, 0])
     place[torn] = np.nan
     x, y, z = place.T
-    told = [Cut("several measurements of a star are one row", len(star) - n), *sieve.told]
+    told = [Cut("several measurements of a star are one row", len(star) - n)]
     if torn.any():
         told.append(Cut("positions of a star disagree: taken as unknown", int(torn.sum())))
-    whole = Catalogue(
+    return sieve.catalogue(
         name,
         combined,
         sigmas,
+        told,
         ra=np.degrees(np.arctan2(y, x)) % 360,
         dec=np.degrees(np.arctan2(z, np.hypot(x, y))),
         epoch=np.full(n, EPOCH),
     )
-    kept = whole.take(sieve.kept)
-    return Catalogue(**{**vars(kept), "cuts": (*told, *whole.cuts)})
 
 
 def median_and_scatter(values: Float, star: NDArray[np.int64], n: int) -> tuple[Float, Float]:
     """Median (n,) and scatter (n,) of the finite values (m,) of each star; NaN without one, scatter 0 of one alone.
 
-    The scatter is the mean distance from the median, scaled so that it is the standard deviation for a Gaussian, also
-    of two or three values; an outlier adds to it in proportion, not squared.
+    The scatter is the mean difference between two values, scaled so that it is the standard deviation of a Gaussian
+    however few values there are; an outlier adds to it in proportion, not squared.
     """
     known = np.flatnonzero(np.isfinite(values))
     order = known[np.lexsort((values[known], star[known]))]
@@ -82,10 +80,10 @@ def median_and_scatter(values: Float, star: NDArray[np.int64], n: int) -> tuple[
     median = np.full(n, np.nan)
     low, high = (first + (count - 1) // 2)[has], (first + count // 2)[has]
     median[has] = (sorted_values[low] + sorted_values[high]) / 2
-    total = np.bincount(of, weights=np.abs(sorted_values - median[of]), minlength=n)
-    scatter = np.full(n, np.nan)
-    size = count[has]
-    scatter[has] = FROM_MEAN_DISTANCE * total[has] / size * np.sqrt(size / np.maximum(size - 1, 1))
+    # in order, value k of c is the larger one in k pairs and the smaller one in c - 1 - k
+    rank = np.arange(len(of)) - first[of]
+    total = np.bincount(of, weights=(2 * rank - count[of] + 1) * (sorted_values - median[of]), minlength=n)
+    scatter = np.where(has, FROM_DIFFERENCE * total / np.maximum(count * (count - 1) / 2, 1), np.nan)
     return median, scatter
 
 

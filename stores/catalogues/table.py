@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stores.catalogue import Catalogue
 from stores.catalogues import CatalogueOptions, catalogue
-from stores.catalogues.columns import load_columns
-from stores.errors import OptionError
+from stores.catalogues.columns import Columns, load_columns
+from stores.errors import InputError, OptionError
 
 # what a column stands for -> its usual names
 NAMES = {
@@ -59,14 +60,23 @@ def read(path: Path, options: CatalogueOptions) -> Catalogue:
         "table",
         {label: table.numbers(*names) for label, names in labels.items()},
         {label: table.numbers(*names) for label, names in sigmas.items()},
-        id=table.ids(*of("id", NAMES["id"])),
-        gaia=table.ids(*of("gaia", NAMES["gaia"])),
+        id=_ids(table, "id", named),
+        gaia=_ids(table, "gaia", named),
         ra=table.degrees(*of("ra", NAMES["ra"]), hours=True),
         dec=table.degrees(*of("dec", NAMES["dec"])),
         pmra=table.numbers(*of("pmra", NAMES["pmra"])),
         pmdec=table.numbers(*of("pmdec", NAMES["pmdec"])),
         epoch=epoch,
     )
+
+
+def _ids(table: Columns, meaning: str, named: dict[str, str]) -> NDArray[np.int64] | None:
+    if meaning in named:
+        return table.ids(named[meaning])
+    try:
+        return table.ids(*NAMES[meaning])
+    except InputError:  # a column `id` of names is none of ids
+        return None
 
 
 def _error_names(names: tuple[str, ...]) -> tuple[str, ...]:

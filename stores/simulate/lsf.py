@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stores.errors import InputError
 from stores.grid import SPEED_OF_LIGHT, pixel_edges
-from stores.simulate.instrument import FWHM, ArmDesign
+from stores.simulate.instrument import FWHM, ArmDesign, Instrument
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -58,6 +58,32 @@ def doppler(flux: Float32, velocity: Float, samples: Float) -> Float32:
     return shifted
 
 
+def check_sharpness(instrument: Instrument, samples: Float) -> None:
+    """Refuse an instrument too sharp for spectra at samples (n_in,), whichever of its fibres a run will use.
+
+    Raises InputError.
+    """
+    for arm in instrument.arms:
+        _missing(arm, float(fibre_widths(instrument.fibre_scatter).min()), samples)
+
+
+def _missing(arm: ArmDesign, width: float, samples: Float) -> tuple[Float, NDArray[np.bool_]]:
+    """Widths (n_pix,), Angstrom, that samples lack of a fibre's line spread, and where samples reach the pixels."""
+    pixels, step = arm.pixels, log_step(samples)
+    edges = pixel_edges(pixels)
+    wanted = width * arm.sigma(pixels)
+    missing2 = wanted**2 - (pixels / RESOLUTION / FWHM) ** 2
+    seen = (edges[1:] > samples[0]) & (edges[:-1] < samples[-1])
+    sharp = seen & (missing2 < (MIN_WIDTH * step * pixels) ** 2)
+    if sharp.any():
+        power = np.max(pixels[sharp] / (FWHM * wanted[sharp]))
+        raise InputError(
+            f"arm {arm.name} has a resolving power of {power:.0f} in its sharpest fibres, too close to the synthetic "
+            f"spectra's {RESOLUTION:.0f}; give it less."
+        )
+    return np.sqrt(np.where(seen, missing2, 1.0)), seen
+
+
 @lru_cache(maxsize=64)
 def spread(arm: ArmDesign, width: float, start: float, step: float, n_in: int) -> csr_array:
     """The sparse matrix (n_pix, n_in) from samples at start * exp(i step) to an arm's pixels.
@@ -69,29 +95,19 @@ def spread(arm: ArmDesign, width: float, start: float, step: float, n_in: int) -
     from scipy.special import erf
 
     samples = start * np.exp(step * np.arange(n_in))
-    pixels = arm.pixels
-    edges = pixel_edges(pixels)
-    wanted = width * arm.sigma(pixels)
-    missing2 = wanted**2 - (pixels / RESOLUTION / FWHM) ** 2
-    seen = (edges[1:] > samples[0]) & (edges[:-1] < samples[-1])
-    if np.any(missing2[seen] < (MIN_WIDTH * step * pixels[seen]) ** 2):
-        sharp = pixels[seen] / (FWHM * wanted[seen])
-        raise InputError(
-            f"arm {arm.name} has a resolving power of {sharp.max():.0f}, too close to the synthetic spectra's "
-            f"{RESOLUTION:.0f}; give it less."
-        )
-    sigma = np.sqrt(np.where(seen, missing2, 1.0))
+    edges = pixel_edges(arm.pixels)
+    sigma, seen = _missing(arm, width, samples)
     first = np.searchsorted(samples, edges[:-1] - REACH * sigma)
     last = np.searchsorted(samples, edges[1:] + REACH * sigma)
     count = np.where(seen, last - first, 0)
     indptr = np.concatenate([[0], np.cumsum(count)])
-    row = np.repeat(np.arange(len(pixels)), count)
+    row = np.repeat(np.arange(len(sigma)), count)
     column = np.arange(indptr[-1]) - np.repeat(indptr[:-1], count) + np.repeat(first, count)
     to_edge = np.sqrt(2.0) * sigma[row]
     kernel = erf((edges[row + 1] - samples[column]) / to_edge) - erf((edges[row] - samples[column]) / to_edge)
     kernel *= samples[column]  # samples are farther apart in Angstrom to the red
-    total = np.bincount(row, kernel, minlength=len(pixels))
-    shape = (len(pixels), n_in)
+    total = np.bincount(row, kernel, minlength=len(sigma))
+    shape = (len(sigma), n_in)
     return csr_array(((kernel / total[row]).astype(np.float32), column, indptr), shape=shape)
 
 

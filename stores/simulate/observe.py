@@ -23,7 +23,16 @@ from stores.grid import SPEED_OF_LIGHT
 from stores.simulate.exposure import Draws, Exposure, calibration, medians, sky_lines, strike
 from stores.simulate.extinction import extinction
 from stores.simulate.instrument import ArmDesign, Instrument, interpolated
-from stores.simulate.lsf import FIBRE_CLASSES, Float32, doppler, fibre_widths, log_step, reached, spread
+from stores.simulate.lsf import (
+    FIBRE_CLASSES,
+    Float32,
+    check_sharpness,
+    doppler,
+    fibre_widths,
+    log_step,
+    reached,
+    spread,
+)
 from stores.spectrum import Arm, SpectrumBatch
 
 if TYPE_CHECKING:
@@ -188,6 +197,7 @@ def observe(
     """
     fates = Fates.draw(stars, instrument, seed) if fates is None else fates
     seen, samples = fates.seen, emulator.wavelength
+    check_sharpness(instrument, samples)
     light = doppler(_apparent_flux(seen, emulator), seen.rv, samples)
     draws = Draws(stars.id, instrument, seed)
     one, helio_z, exposure_z, grey_z, rv_z = draws.next(5).T

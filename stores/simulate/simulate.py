@@ -77,12 +77,14 @@ def simulate(options: SimulateOptions) -> int:
     """Write what the options ask for; returns the exit status."""
     instrument = options.check()
     from stores.simulate.layouts import get_layout
+    from stores.simulate.lsf import check_sharpness
     from stores.simulate.observe import Fates
     from stores.simulate.population import COMPONENTS, FRACTIONS, draw
     from stores.simulate.twin import Twin, shared_emulator
 
     get_layout(instrument.layout)
     emulator = shared_emulator()
+    check_sharpness(instrument, emulator.wavelength)
     fractions = FRACTIONS if options.fractions is None else dict(zip(COMPONENTS, options.fractions, strict=True))
     stars = draw(options.n, options.seed, emulator, gmag=options.gmag, fractions=fractions)
     job = {

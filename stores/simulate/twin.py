@@ -80,7 +80,7 @@ class Twin:
         from stores.simulate.catalogues import write_apogee, write_mwsall, write_pastel, write_saga
 
         folder.mkdir(exist_ok=True)
-        stars, feh = self.stars, self.stars.labels[:, 2]
+        stars, feh, cards = self.stars, self.stars.labels[:, 2], _cards(self.job)
         # chosen: high-resolution surveys reach less deep, compilations hold bright or metal-poor stars
         samples = (
             ("allStar-twin.fits", write_apogee, (stars.gmag < 16.5) & (feh > -2.5)),
@@ -89,7 +89,7 @@ class Twin:
         )
         for name, write, rows in samples:
             if rows.any():
-                write(folder / name, stars.take(rows), self.seed)
+                write(folder / name, stars.take(rows), self.seed, cards=cards)
             else:
                 say(f"note: none of the stars belongs into {name}, so it is not written.")
         if self.instrument.layout == "desi_coadd":
@@ -106,7 +106,7 @@ class Twin:
             blue, red = (truth[name if name in held else held[0]].to_numpy()[row] for name in ARM_SNR)
             # the emulator ends before the Z arm begins: R's S/N stands for it
             snr = np.stack([blue, red, red], axis=1)
-            write_mwsall(folder / "mwsall-pix-twin.fits", ids, stars, self.seed, snr=snr)
+            write_mwsall(folder / "mwsall-pix-twin.fits", ids, stars, self.seed, snr=snr, cards=cards)
 
     def _part(self, rows: NDArray[np.int64] | slice) -> tuple[Instrument, int, Stars, Fates]:
         """What another process needs to observe some of the stars."""

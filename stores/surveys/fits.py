@@ -41,6 +41,14 @@ class FitsFile:
         """Header of the primary HDU."""
         return self.hdus[0].header
 
+    @property
+    def tables(self) -> list[Any]:
+        """All HDUs that are tables; to astropy compressed images are tables too."""
+        from astropy.io import fits
+
+        kinds = (fits.BinTableHDU, fits.TableHDU)
+        return [hdu for hdu in self.hdus if isinstance(hdu, kinds) and not isinstance(hdu, fits.CompImageHDU)]
+
     def find(self, *names: str) -> Any:
         """The first HDU with one of these names, else None."""
         wanted = {name.upper() for name in names}
@@ -55,13 +63,13 @@ class FitsFile:
         return hdu
 
     def has_column(self, hdu: Any, name: str) -> bool:
-        return name.upper() in (held.upper() for held in self._columns(hdu).names)
+        return name.upper() in (held.upper() for held in self.columns(hdu).names)
 
     def column(self, hdu: Any, *names: str, rows: slice = ALL_ROWS) -> NDArray[Any]:
         """The chosen rows of the first of these columns; only they are read from a plain file."""
         from astropy.io import fits
 
-        held = {name.upper(): name for name in self._columns(hdu).names}
+        held = {name.upper(): name for name in self.columns(hdu).names}
         name = next((held[name.upper()] for name in names if name.upper() in held), None)
         if name is None:
             raise InputError(f"'{self.path}' has no column {' or '.join(names)} in HDU {hdu.name}.")
@@ -104,7 +112,8 @@ class FitsFile:
                 return _native(hdu.section[:][rows])
             return _native(hdu.section[start:stop])
 
-    def _columns(self, hdu: Any) -> Any:
+    def columns(self, hdu: Any) -> Any:
+        """astropy's description of a table's columns."""
         if not hasattr(hdu, "columns"):
             raise InputError(f"'{self.path}' has no table in HDU {hdu.name}.")
         with _blaming(self.path, f"the columns of HDU {hdu.name}"):
@@ -177,7 +186,7 @@ def _decompressed(path: Path, size: int, changed: int) -> bytes:
 def first_bytes(path: Path) -> bytes:
     """The first 9 bytes, decompressed if they are gzip; enough to tell formats apart."""
     if not path.is_file():
-        raise InputError(f"'{path}' does not exist.")
+        raise InputError(f"'{path}' does not exist; check the path.")
     with _blaming(path, "its start"), open(path, "rb") as raw:
         packed = raw.read(2) == GZIP_MAGIC
         raw.seek(0)

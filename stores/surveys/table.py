@@ -8,6 +8,7 @@ Columns, in any case, the first that is there:
   mask    mask, andmask, and_mask: not 0 masks the pixel
   ra, dec deg, ICRS
   rv      rv, vrad, radial_velocity in km/s; or z, redshift (then c * z)
+          rvs_warn, zwarn, zwarning: not 0 flags the row and leaves its velocity out
   wavelength, loglam (log10)   the same in every row, in Angstrom
 Wavelengths may also stand in an HDU WAVELENGTH (log10 if below 10) or, in ECSV and Parquet, in the metadata
 under `wavelength` (JSON list in Parquet). RESPOWER in the header or metadata is the resolving power.
@@ -32,6 +33,7 @@ from stores.surveys.columns import Source, open_table
 from stores.surveys.fits1d import ivar_of
 from stores.surveys.noise import estimate_ivar
 from stores.surveys.width import from_resolving_power
+from stores.velocities import WARNINGS
 
 Float = NDArray[np.float64]
 
@@ -80,7 +82,11 @@ def read(path: Path, options: ReadOptions, rows: slice = ALL_ROWS) -> SpectrumBa
         ra = source.numbers(("ra",), rows, 1) if source.name(("ra",)) else nan
         dec = source.numbers(("dec",), rows, 1) if source.name(("dec",)) else nan
         rv = np.zeros(len(row_ids)) if options.at_rest else _velocity(source, rows, nan)
+        warned = _warned(source, rows, len(row_ids))
+        if not options.at_rest:
+            rv[warned] = np.nan
         batch = SpectrumBatch([Arm(wavelength, flux, ivar, sigma)], row_ids, ra, dec, rv)
+        batch.flag(warned, Flag.SURVEY_WARNING)
         if not (source.name(IVAR) or source.name(ERROR)):
             batch.flags |= np.uint32(Flag.NO_ERRORS)
     return batch
@@ -93,6 +99,14 @@ def _velocity(source: Source, rows: slice, missing: Float) -> Float:
         z = source.numbers(REDSHIFT, rows, 1)
         return np.where(z > -1.0, SPEED_OF_LIGHT * z, np.nan)
     return missing
+
+
+def _warned(source: Source, rows: slice, n: int) -> NDArray[np.bool_]:
+    """(n,) True where the pipeline that measured a velocity warns of it."""
+    if source.name(WARNINGS) is None:
+        return np.zeros(n, dtype=bool)
+    warned: NDArray[np.bool_] = np.nan_to_num(source.numbers(WARNINGS, rows, 1)) != 0
+    return warned
 
 
 def _wavelength(source: Source, rows: slice) -> Float:

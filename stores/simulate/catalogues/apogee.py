@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from stores.atomic import replacing
 from stores.simulate.catalogues.origin import origin
+from stores.simulate.layouts import NO_CARDS, Cards
 from stores.simulate.population import Stars
 from stores.spectrum import Float
 
@@ -32,7 +33,7 @@ STAR_WARN, SN_WARN, M_H_BAD, STAR_BAD, CHI2_BAD, SN_BAD = (1 << bit for bit in (
 GRIDEDGE_BAD, BRIGHT_NEIGHBOR, DUPLICATE = 1 << 0, 1 << 2, 1 << 4
 
 
-def write_apogee(path: Path, stars: Stars, seed: int) -> None:
+def write_apogee(path: Path, stars: Stars, seed: int, *, cards: Cards = NO_CARDS) -> None:
     """Write allStar entries of all these stars."""
     from astropy.io import fits
 
@@ -73,7 +74,7 @@ def write_apogee(path: Path, stars: Stars, seed: int) -> None:
     ]
     table = fits.BinTableHDU.from_columns(columns)
     primary = fits.PrimaryHDU()
-    primary.header.update(origin("APOGEE allStar DR17", seed))
+    primary.header.update(origin("APOGEE allStar DR17", seed, cards))
     with replacing(path) as temporary:
         fits.HDUList([primary, table]).writeto(temporary, overwrite=True)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stores.atomic import replacing
 from stores.errors import InputError
 from stores.simulate.catalogues.origin import origin
+from stores.simulate.layouts import NO_CARDS, Cards
 from stores.simulate.population import EPOCH, Stars
 from stores.spectrum import Float
 
@@ -33,10 +34,19 @@ GAIA_G = (15.0, 17.0, 20.0, 21.0)  # errors of parallax and proper motion: Gaia 
 GAIA_ERROR = (0.025, 0.07, 0.5, 1.3)  # mas and mas/yr
 
 
-def write_mwsall(path: Path, ids: NDArray[np.int64], stars: Stars, seed: int, *, snr: Float | None = None) -> None:
+def write_mwsall(
+    path: Path,
+    ids: NDArray[np.int64],
+    stars: Stars,
+    seed: int,
+    *,
+    snr: Float | None = None,
+    cards: Cards = NO_CARDS,
+) -> None:
     """Write the rows of these stars under their target ids (n,).
 
     snr: (n, 3) median S/N in the arms B, R, Z; from the magnitude where not given. Errors grow as it falls.
+    cards: more of the primary header
     Raises InputError if ids or snr do not fit the stars.
     """
     from astropy.io import fits
@@ -67,7 +77,7 @@ def write_mwsall(path: Path, ids: NDArray[np.int64], stars: Stars, seed: int, *,
         "GAIA": _gaia(stars, random),
     }
     primary = fits.PrimaryHDU()
-    primary.header.update(origin("DESI mwsall-pix", seed))
+    primary.header.update(origin("DESI mwsall-pix", seed, cards))
     hdus = [primary, *(fits.BinTableHDU(_records(columns), name=name) for name, columns in tables.items())]
     with replacing(path) as temporary:
         fits.HDUList(hdus).writeto(temporary, overwrite=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from stores.provenance import provenance
+from stores.provenance import header_text, provenance
+from stores.simulate.layouts import Cards
 
 
-def origin(imitates: str, seed: int) -> dict[str, str]:
-    """Provenance, seed and what is imitated, as ASCII text by upper-case key of at most eight letters."""
+def origin(imitates: str, seed: int, cards: Cards) -> dict[str, str | int | bool]:
+    """Provenance, seed, what is imitated and the twin's cards, by upper-case key of at most eight letters.
+
+    Text is ASCII.
+    """
     told: dict[str, Any] = {"CONTENT": f"simulated stars in the layout of {imitates}", "SEED": seed, **provenance()}
-    return {
-        key.upper(): str(value).replace("\n", " ").encode("ascii", "replace").decode() for key, value in told.items()
-    }
+    return {**{key.upper(): header_text(str(value)) for key, value in told.items()}, **cards}

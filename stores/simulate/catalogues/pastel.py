@@ -14,6 +14,7 @@ import numpy as np
 from stores.atomic import replacing
 from stores.simulate.catalogues.literature import Literature, text
 from stores.simulate.catalogues.origin import origin
+from stores.simulate.layouts import NO_CARDS, Cards
 from stores.simulate.population import Stars
 
 PAPERS, MORE = 12, 1.0
@@ -34,7 +35,7 @@ FORM = {  # unit, width
 }
 
 
-def write_pastel(path: Path, stars: Stars, seed: int) -> None:
+def write_pastel(path: Path, stars: Stars, seed: int, *, cards: Cards = NO_CARDS) -> None:
     """Write rows of all these stars, several of a star that was in several papers; give it bright ones."""
     random = np.random.default_rng([seed, 103])
     rows = Literature.of(stars, random, papers=PAPERS, more=MORE, offset=OFFSET, scatter=SCATTER)
@@ -53,7 +54,7 @@ def write_pastel(path: Path, stars: Stars, seed: int) -> None:
         text(e_feh, "{:.2f}", whole & error),
         [f"{2001 + paper}Sim...{paper + 1:3d}...{1:2d}A" for paper in rows.paper],
     )
-    lines = [f"#   {key}: {value}" for key, value in origin("VizieR B/pastel", seed).items()]
+    lines = [f"#   {key}: {value}" for key, value in origin("VizieR B/pastel", seed, cards).items()]
     lines += ["#Name: B/pastel/pastel", "#Title: PASTEL catalogue, simulated", ""]
     units, widths = zip(*FORM.values(), strict=True)
     padded = [[field.rjust(width) for field in column] for column, width in zip(columns, widths, strict=True)]

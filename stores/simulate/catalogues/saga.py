@@ -14,6 +14,7 @@ import numpy as np
 from stores.atomic import replacing
 from stores.simulate.catalogues.literature import Literature, text
 from stores.simulate.catalogues.origin import origin
+from stores.simulate.layouts import NO_CARDS, Cards
 from stores.simulate.population import Stars
 
 PAPERS, MORE = 8, 1.0
@@ -22,7 +23,7 @@ SCATTER = np.array([60.0, 0.15, 0.08, 0.06, 0.15])
 UNGIVEN = 0.15  # share of rows without magnesium, and without errors
 
 
-def write_saga(path: Path, stars: Stars, seed: int) -> None:
+def write_saga(path: Path, stars: Stars, seed: int, *, cards: Cards = NO_CARDS) -> None:
     """Write rows of all these stars, several of a star that was in several papers; give it metal-poor ones."""
     random = np.random.default_rng([seed, 102])
     rows = Literature.of(stars, random, papers=PAPERS, more=MORE, offset=OFFSET, scatter=SCATTER)
@@ -42,7 +43,7 @@ def write_saga(path: Path, stars: Stars, seed: int) -> None:
         "[Mg/H]": text(feh + alphafe, "{:.2f}", magnesium),
         "d(Mg)": text(rows.errors[:, 3], "{:.2f}", magnesium & magnesium_error),
     }
-    lines = [f"# {key}: {value}" for key, value in origin("the SAGA database", seed).items()]
+    lines = [f"# {key}: {value}" for key, value in origin("the SAGA database", seed, cards).items()]
     lines += ["\t".join(row) for row in (tuple(columns), *zip(*columns.values(), strict=True))]
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n")

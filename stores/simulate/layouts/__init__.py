@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 BLOCK = 256  # stars observed at once: what bounds the memory
 SERIAL = np.int64(2**34)  # a star's id modulo this is its number in its population, from 1
 Cards = Mapping[str, str | int | bool]
+NO_CARDS: Cards = MappingProxyType({})
 
 
 @dataclass(frozen=True)
