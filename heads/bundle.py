@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heads.head import FORMAT, Head, Prediction
+from heads.head import FORMAT, HEAD, Head, Prediction, refuse_folder, take_place
 from heads.inputs import InputStores, Rows
 from stores.errors import ModelError
 from stores.provenance import fingerprint, provenance
@@ -73,9 +73,13 @@ class Bundle:
         return replace(first, flags=flags, **columns)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the parts and what they are for, whole or not at all; a head of that name is replaced."""
-        folder = Path(folder)
-        building, old = (folder.with_name(f"{folder.name}.{what}-{os.getpid()}") for what in ("building", "old"))
+        """Write the parts and what they are for, whole or not at all; a head of that name is replaced.
+
+        Raises OptionError for a folder that holds something else.
+        """
+        folder = Path(folder).absolute()
+        refuse_folder(folder)
+        building = folder.with_name(f"{folder.name}.building-{os.getpid()}")
         building.mkdir(parents=True)
         try:
             for name, head in self.heads.items():
@@ -88,11 +92,8 @@ class Bundle:
                 "about": self.about,
                 **provenance(),
             }
-            (building / "head.json").write_text(json.dumps(told, indent=1) + "\n")
-            if folder.exists():
-                folder.rename(old)
-            building.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
+            (building / HEAD).write_text(json.dumps(told, indent=1) + "\n")
+            take_place(building, folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
@@ -104,7 +105,7 @@ class Bundle:
             of = dict(told["of"])
             heads = {name: Head.from_pretrained(Path(folder) / "parts" / name) for name in dict.fromkeys(of.values())}
             bundle = cls(heads, of, told["about"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise ModelError(f"the heads in '{folder}' are damaged (head.json); copy or make them again.") from None
         if bundle.fingerprint != told.get("fingerprint"):
             raise ModelError(f"the heads in '{folder}' were changed after they were written; copy or make them again.")
@@ -114,8 +115,8 @@ class Bundle:
 def read_json(folder: Path) -> dict[str, Any]:
     """head.json of a folder. Raises ModelError where there is none."""
     try:
-        return dict(json.loads((folder / "head.json").read_text()))
-    except (OSError, ValueError):
+        return dict(json.loads((folder / HEAD).read_text()))
+    except (OSError, ValueError, TypeError):
         raise ModelError(f"'{folder}' holds no head (no readable head.json); make one with heads-train.") from None
 
 

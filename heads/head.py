@@ -219,7 +219,7 @@ class Head:
             )
             told = {**self._json(), "files": _checksums(building)}
             (building / HEAD).write_text(json.dumps(told, indent=1) + "\n")
-            _take_place(building, folder)
+            take_place(building, folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
@@ -309,7 +309,7 @@ def refuse_folder(folder: Path) -> None:
         raise OptionError(f"'{folder}' exists and holds no head; choose another folder.")
 
 
-def _take_place(building: Path, folder: Path) -> None:
+def take_place(building: Path, folder: Path) -> None:
     """Rename a folder; what has that name goes, or comes back if this fails."""
     old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
     if folder.exists():

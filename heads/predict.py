@@ -28,6 +28,7 @@ from stores.provenance import provenance
 from stores.tables import TableForm, refuse_out, write_table
 
 if TYPE_CHECKING:
+    from heads.bundle import Bundle
     from heads.head import Head, Prediction
     from heads.inputs import InputStores
     from stores.store import Array, Store
@@ -78,10 +79,10 @@ def predict(options: PredictOptions) -> int:
     refuse_out(options.out, overwrite=options.overwrite)
     if options.limit is not None and options.limit < 1:
         raise OptionError(f"--limit {options.limit} must be 1 or more.")
-    from heads.head import Head
+    from heads.bundle import load_head
     from heads.inputs import InputStores
 
-    head = Head.from_pretrained(options.head)
+    head = load_head(options.head)
     stores = InputStores.open(head.identity["input"], options.store, options.embeddings)
     stores.refuse_unlike(head.identity)
     n = len(stores) if options.limit is None else min(options.limit, len(stores))
@@ -92,7 +93,7 @@ def predict(options: PredictOptions) -> int:
     return 0
 
 
-def predict_stores(head: Head, stores: InputStores, n: int) -> Iterator[Part]:
+def predict_stores(head: Head | Bundle, stores: InputStores, n: int) -> Iterator[Part]:
     """The catalogue's columns for the first n rows of opened stores, part by part."""
     from heads.head import ROWS_AT_ONCE
 
@@ -142,13 +143,16 @@ def catalogue_columns(targets: Iterable[str]) -> dict[str, Column]:
     return {**columns, "flags": Column("uint32", "", "quality bitmask of spectrum and parameters, see flag_bits")}
 
 
-def catalogue_form(head: Head, folder: Path, stores: Mapping[str, Store], n: int) -> TableForm:
+def catalogue_form(head: Head | Bundle, folder: Path, stores: Mapping[str, Store], n: int) -> TableForm:
     """What a catalogue of n rows is and where it comes from.
 
     folder: where the head lies; stores: what was read, by kind
     """
+    from heads.head import Head
+
     wrote = provenance()
-    head_about = {"path": str(folder), "fingerprint": head.fingerprint, "adapter": head.adapter, "about": head.about}
+    adapter = head.adapter if isinstance(head, Head) else head.of
+    head_about = {"path": str(folder), "fingerprint": head.fingerprint, "adapter": adapter, "about": head.about}
     sources = {
         kind: {
             "path": str(store.path),
@@ -164,7 +168,7 @@ def catalogue_form(head: Head, folder: Path, stores: Mapping[str, Store], n: int
         ("COMMAND", wrote["command"], "that wrote the catalogue"),
         ("HEAD", folder.name, ""),
         ("HEADFP", head.fingerprint, "fingerprint of the head"),
-        ("HEADINFO", json.dumps({"adapter": head.adapter, **head.about}), "how the head was made"),
+        ("HEADINFO", json.dumps({"adapter": adapter, **head.about}), "how the head was made"),
     ]
     for kind, store in stores.items():
         key = STORE_KEYS[kind]

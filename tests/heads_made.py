@@ -46,7 +46,16 @@ def make_sample(n: int = 80, seed: int = 0, *, noise: float = 0.1) -> Sample:
     truth = make_truth(n, seed)
     values = make_features(truth, seed, noise)
     y = np.stack([truth[target] for target in TARGETS], axis=1)
-    return Sample(make_ids(n), np.arange(n), {"embedding": (values, np.ones(values.shape, dtype=bool))}, y, TARGETS)
+    return Sample(
+        id=make_ids(n),
+        star=np.arange(n),
+        blocks={"embedding": (values, np.ones(values.shape, dtype=bool))},
+        y=y,
+        targets=TARGETS,
+        ra=np.random.default_rng([seed, 2]).uniform(0, 360, n),
+        dec=np.full(n, 40.0),
+        worth=np.ones(n),
+    )
 
 
 def make_labels(ids: NDArray[np.int64], truth: dict[str, Float], star: Any = None) -> Labels:

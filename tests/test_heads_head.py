@@ -19,6 +19,7 @@ from stores_made import BIG_ID
 import heads
 import heads.head
 from heads import Head, Prediction, adapt_head, train_head
+from heads.bundle import Bundle, load_head
 from heads.novelty import NEIGHBOURS, Novelty
 from stores import Flag
 from stores.errors import ModelError, OptionError, StoreError
@@ -346,9 +347,30 @@ def test_a_folder_of_other_things_is_not_replaced(head: Head, tmp_path: Path) ->
         with pytest.raises(OptionError, match=f"{name}' exists and holds no head; choose another folder"):
             head.save_pretrained(tmp_path / name)
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == (tmp_path / "file").read_text() == "precious"
+    with pytest.raises(OptionError, match="thesis' exists and holds no head"):
+        Bundle({"one": head}, {"feh": "one"}).save_pretrained(tmp_path / "thesis")
     (tmp_path / "empty").mkdir()
     head.save_pretrained(tmp_path / "empty")
     assert Head.from_pretrained(tmp_path / "empty").fingerprint == head.fingerprint
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", "7", '{"of": [], "about": {}}', '{"of": {"feh": "gone"}, "about": {}}']
+)
+def test_a_bundle_that_is_damaged_is_one_sentence(content: str, head: Head, tmp_path: Path) -> None:
+    bundle = Bundle({"one": head, "other": head}, {"feh": "one", "teff": "other"}, {"picked": "by hand"})
+    bundle.save_pretrained(tmp_path / "both")
+    back = load_head(tmp_path / "both")
+    assert isinstance(back, Bundle)
+    assert (back.fingerprint, back.of, back.about) == (bundle.fingerprint, bundle.of, bundle.about)
+    told = json.loads((tmp_path / "both" / "head.json").read_text())
+    new = json.loads(content)
+    (tmp_path / "both" / "head.json").write_text(json.dumps({**told, **new} if new and new != 7 else new))
+    for read in (load_head, Bundle.from_pretrained):
+        with pytest.raises(ModelError) as caught:
+            read(tmp_path / "both")
+        assert len(str(caught.value).splitlines()) == 1
+        assert str(tmp_path / "both") in str(caught.value)
 
 
 # -- the package -------------------------------------------------------------------------------------------

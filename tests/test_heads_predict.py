@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from heads_made import TARGETS, make_head, make_stores
+from heads_made import SMALL, TARGETS, make_head, make_stores
 from stores_made import BIG_ID
 
 import heads.head
 import heads.predict
 from heads import Head
+from heads.bundle import Bundle
 from heads.predict import PredictOptions, Summary, catalogue_columns, predict, together
 from stores import EmbeddingStore, Flag, SpectraStore
 from stores.errors import ModelError, OptionError, StoreError
@@ -168,6 +170,25 @@ def test_other_inputs(name: str, folder: Path, paths: dict[str, Path], tmp_path:
     np.testing.assert_array_equal(found["teff"], said.value["teff"].astype(np.float32))
     told = json.loads(pq.read_schema(out).metadata[b"spectrabridge"])
     assert set(told["stores"]) == ({"spectra"} if name == "spectra" else {"spectra", "embeddings"})
+
+
+def test_a_bundle_writes_each_label_of_its_part(paths: dict[str, Path], tmp_path: Path) -> None:
+    one = make_head("embedding", paths)
+    other = make_head("embedding", paths, replace(SMALL, seed=1))
+    bundle = Bundle({"one": one, "other": other}, {"feh": "other", "teff": "one"}, {"picked": "by hand"})
+    bundle.save_pretrained(tmp_path / "both")
+    out = tmp_path / "c.parquet"
+    predict(PredictOptions(head=tmp_path / "both", embeddings=paths["embeddings"], out=out))
+    found, store = values_of(out), paths["embeddings"]
+    said = {"teff": one.predict(embeddings=store), "feh": other.predict(embeddings=store)}
+    for target, part in said.items():
+        np.testing.assert_array_equal(found[target], part.value[target].astype(np.float32))
+        np.testing.assert_array_equal(found[f"{target}_05"], part.low90[target].astype(np.float32))
+    np.testing.assert_array_equal(found["flags"], said["teff"].flags | said["feh"].flags)
+    told = json.loads(pq.read_schema(out).metadata[b"spectrabridge"])["head"]
+    assert told["fingerprint"] == bundle.fingerprint
+    assert told["adapter"] == {"feh": "other", "teff": "one"}
+    assert told["about"] == {"picked": "by hand"}
 
 
 def test_the_summary_counts_rows_flags_and_sigmas(

@@ -302,3 +302,36 @@ def test_labels_that_cannot_be_learned_are_one_sentence() -> None:
     y[1:, 0] = np.nan
     with pytest.raises(InputError, match="1 spectra have a label feh"):
         replace(sample, y=y).label_scaling()
+
+
+# -- several samples ---------------------------------------------------------------------------------------
+
+
+def test_samples_are_put_together_with_stars_of_their_own() -> None:
+    one, other = make_sample(30), make_sample(20, seed=1)
+    one = replace(one, star=np.arange(30) // 2)
+    other = replace(other, ra=other.ra.copy(), dec=other.dec.copy())
+    other.ra[4], other.dec[4] = one.ra[7], one.dec[7] + 1 / 3600  # the same star, seen by two surveys
+    joined = Sample.concatenated([one, other])
+    assert len(joined) == 50
+    assert joined.id.tolist() == [*one.id, *other.id]
+    np.testing.assert_array_equal(joined.y, np.concatenate([one.y, other.y]))
+    np.testing.assert_array_equal(joined.blocks["embedding"][0][30:], other.blocks["embedding"][0])
+    same = joined.star[:, None] == joined.star
+    wanted = np.zeros((50, 50), dtype=bool)
+    wanted[:30, :30] = one.star[:, None] == one.star
+    wanted[30:, 30:] = other.star[:, None] == other.star
+    for row in (6, 7):  # of star 3 of the first
+        wanted[row, 34] = wanted[34, row] = True
+    np.testing.assert_array_equal(same, wanted)
+
+
+def test_shares_are_of_the_weight_as_a_whole() -> None:
+    joined = Sample.concatenated([make_sample(30), make_sample(120, seed=1)], shares=[3.0, 1.0])
+    weight = joined.weights(0.0)
+    assert weight.mean() == pytest.approx(1.0, abs=1e-6)
+    assert weight[:30].sum() == pytest.approx(3 * weight[30:].sum(), rel=1e-5)
+    assert np.ptp(weight[:30]) == pytest.approx(0.0, abs=1e-6)
+    assert Sample.concatenated([make_sample(30), make_sample(120, seed=1)]).weights(0.0).tolist() == [1.0] * 150
+    part = joined.take(np.arange(20, 40))
+    assert part.worth.tolist() == joined.worth[20:40].tolist()
