@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.embeddings import __main__ as comparison
 from benchmarks.embeddings.__main__ import EmbeddingsOptions, compare, table
+from benchmarks.embeddings.limit import LimitOptions, likelihood_ranks, limit
 from benchmarks.embeddings.probes import across, by_regime, partner_ranks, repeat_ranks, within
 from benchmarks.embeddings.samples import Sample, Workshop
 from stores.errors import InputError, OptionError
@@ -106,3 +107,26 @@ def test_the_whole_comparison(tmp_path: Path) -> None:
     assert results["tiny-lamost"]["lamost"]["feh"]["n"] == 1726
     assert (tmp_path / "out/embeddings.png").stat().st_size > 10_000
     assert compare(options) == 0  # the samples' stores are found again
+
+
+def test_the_limit_ranks_by_the_whole_ellipsoid() -> None:
+    # errors along one direction only: across it, stars are told apart whatever their scatter along it
+    random = np.random.default_rng(0)
+    n = 300
+    labels = random.normal(size=(n, 5))
+    along = np.full((5, 1), 1 / np.sqrt(5))
+    narrow = np.broadcast_to(25 * along @ along.T + 1e-6 * np.eye(5), (n, 5, 5))
+    ranks = likelihood_ranks(labels, narrow, narrow, 200, seed=1)
+    assert len(ranks) == 200
+    assert np.mean(ranks == 1) > 0.95
+    round_ones = np.broadcast_to(25 * np.eye(5), (n, 5, 5))
+    lost = likelihood_ranks(labels, round_ones, round_ones, 200, seed=1)
+    assert np.mean(lost == 1) < 0.05
+    assert 0.2 * n < np.median(lost) < 0.8 * n
+
+
+def test_the_limit_is_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert limit(LimitOptions(stars=40, queries=20)) == 0
+    assert "20 stars among 40 at S/N 50" in capsys.readouterr().out
+    with pytest.raises(OptionError, match="--stars"):
+        limit(LimitOptions(stars=1))

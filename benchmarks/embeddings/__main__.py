@@ -15,7 +15,7 @@ from benchmarks.embeddings.samples import Sample, Workshop
 from stores.atomic import replacing
 from stores.command import run_command, say
 from stores.errors import OptionError
-from stores.provenance import provenance
+from stores.provenance import array_digest, provenance
 
 Float = NDArray[np.float64]
 
@@ -157,14 +157,20 @@ def _fit(name: str, reference: str, shop: Workshop, seed: int) -> Fit:
     if name == "untrained":
         forget(model.model, seed)
     embedder = Embedder(model, shop.grid.start, "cpu", 256)
-    known: dict[tuple[str, int, int], Float] = {}
+    # kept beside the stores: a comparison with one more model embeds for that one only
+    folder = (
+        shop.folder
+        / "vectors"
+        / (f"untrained-{seed}-{model.fingerprint}" if name == "untrained" else model.fingerprint)
+    )
+    folder.mkdir(parents=True, exist_ok=True)
 
     def features(sample: Sample) -> Float:
-        # a part of a sample is another one: its first star tells
-        key = (sample.name, len(sample), int(sample.star[0]))
-        if key not in known:
-            known[key] = embedder(sample.flux, sample.ivar).astype(np.float64)
-        return known[key]
+        path = folder / f"{sample.name}-{array_digest(sample.flux, sample.ivar)}.npy"
+        if not path.is_file():
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.save(file, embedder(sample.flux, sample.ivar).astype(np.float32))
+        return np.load(path).astype(np.float64)
 
     return lambda sample: features
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,11 @@ from stores.id_table import IdTable
 from stores.prepare import Preparation
 from stores.provenance import array_digest
 from stores.spectra import SpectraStore
+
+if TYPE_CHECKING:
+    from stores.simulate.instrument import Instrument
+    from stores.simulate.observe import Fates
+    from stores.simulate.population import Stars
 
 Float = NDArray[np.float64]
 
@@ -97,24 +102,13 @@ class Workshop:
 
         snr: per pixel of the survey, the same for all; as the survey has it if None
         """
-        from stores.simulate.instrument import Instrument
-        from stores.simulate.observe import Fates
-        from stores.simulate.population import draw
         from stores.simulate.twin import Twin, shared_emulator
 
-        instrument = Instrument.load(survey)
-        if snr is not None:
-            noise = replace(instrument.noise, snr_range=(snr - 0.5, snr + 0.5))
-            instrument = replace(instrument, noise=noise)
-        # a spectrum that is not of its star has no place in a question about the star
-        faults = replace(instrument.faults, mislabelled=0.0, unusable=0.0, missing_arm=0.0)
-        instrument = replace(instrument, faults=faults)
+        instrument, stars, fates = seen_by(survey, n, snr)
         emulator = shared_emulator()
-        stars = draw(n, TWIN_SEED, emulator)
         settings = json.loads(json.dumps(instrument.settings))
         drawn = array_digest(*(getattr(stars, field.name) for field in fields(stars)))
         job = {"instrument": settings, "stars": drawn, "seed": TWIN_SEED, "emulator": emulator.details["checksum"]}
-        fates = Fates.draw(stars, instrument, TWIN_SEED)
         name = f"{survey}-twin-{n}" + ("" if snr is None else f"-snr{snr:g}")
         path = self.folder / f"{name}.zarr"
         Twin(instrument, TWIN_SEED, stars, fates, job).write_store(path, self.grid, self.preparation)
@@ -139,6 +133,24 @@ class Workshop:
             )
         )
         return SpectraStore.open(path)
+
+
+def seen_by(survey: str, n: int, snr: float | None = None) -> tuple[Instrument, Stars, Fates]:
+    """The instrument, without faults of objects and at the S/N, the stars that all twins share, and their fates."""
+    from stores.simulate.instrument import Instrument
+    from stores.simulate.observe import Fates
+    from stores.simulate.population import draw
+    from stores.simulate.twin import shared_emulator
+
+    instrument = Instrument.load(survey)
+    if snr is not None:
+        noise = replace(instrument.noise, snr_range=(snr - 0.5, snr + 0.5))
+        instrument = replace(instrument, noise=noise)
+    # a spectrum that is not of its star has no place in a question about the star
+    faults = replace(instrument.faults, mislabelled=0.0, unusable=0.0, missing_arm=0.0)
+    instrument = replace(instrument, faults=faults)
+    stars = draw(n, TWIN_SEED, shared_emulator())
+    return instrument, stars, Fates.draw(stars, instrument, TWIN_SEED)
 
 
 def _labels(path: Path) -> dict[str, dict[int, float]]:

@@ -54,23 +54,39 @@ def cramer_rao(
 
     Raises InputError for arrays that do not fit together or are not finite where ivar is positive.
     """
+    k = _listed(flux, derivatives, ivar, wavelength)[1][0].shape[-1]
+    found = label_information(flux, derivatives, ivar, wavelength, continuum_order=continuum_order, velocity=velocity)
+    return np.stack([_scatter(whole, left)[:k] for whole, left in zip(*found, strict=True)])
+
+
+def label_information(
+    flux: Arms,
+    derivatives: Arms,
+    ivar: Arms,
+    wavelength: Arms,
+    *,
+    continuum_order: int | None = 8,
+    velocity: bool = True,
+) -> tuple[Float, Float]:
+    """What the bound is made of, for the same arguments, over k labels and, with `velocity`, the velocity last.
+
+    Information (n, p) on each if all else were known, and Fisher matrices (n, p, p) without the continuum.
+    """
     if continuum_order is not None and continuum_order < 0:
         raise OptionError(f"continuum order {continuum_order} must be 0 or more, or None for a known continuum.")
     arms = [_checked(*some) for some in zip(*_listed(flux, derivatives, ivar, wavelength), strict=True)]
     n, k = arms[0][0].shape[0], arms[0][1].shape[2]
     if any(arm[0].shape[0] != n or arm[1].shape[2] != k for arm in arms):
         raise InputError("the arms do not have the same number of stars and labels.")
-    sigma = np.empty((n, k))
+    whole, left = np.zeros((n, k + velocity)), np.zeros((n, k + velocity, k + velocity))
     for star in range(n):
-        whole, left = np.zeros(k + velocity), np.zeros((k + velocity, k + velocity))
         for flux_of, derivatives_of, ivar_of, pixels in arms:
             before, after = _information(
                 flux_of[star], derivatives_of[star], ivar_of[star], pixels, continuum_order, velocity
             )
-            whole += before
-            left += after
-        sigma[star] = _scatter(whole, left)[:k]
-    return sigma
+            whole[star] += before
+            left[star] += after
+    return whole, left
 
 
 def _information(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stores.atomic import replacing
-from stores.simulate.bound import cramer_rao
+from stores.simulate.bound import cramer_rao, label_information
 from stores.simulate.lsf import doppler
 from stores.simulate.observe import Bad, Mislabelled, Observation, through
 
@@ -34,14 +34,34 @@ def bounds(observation: Observation, emulator: Emulator) -> Float:
     From the noise-free flux and errors of all pixels that have data, whether a mask hits them or not; the level and
     low orders of each arm's flux and the radial velocity are not known. See `stores.simulate.bound`.
     """
-    parts = [
-        _bounds(observation, emulator, slice(start, start + STARS_AT_ONCE))
-        for start in range(0, len(observation), STARS_AT_ONCE)
-    ]
+    parts = [cramer_rao(*arms, continuum_order=CONTINUUM_ORDER) for arms in _derivatives(observation, emulator)]
     return np.concatenate(parts)
 
 
-def _bounds(observation: Observation, emulator: Emulator, rows: slice) -> Float:
+def fisher_matrices(
+    observation: Observation, emulator: Emulator, wavelengths: tuple[float, float] | None = None
+) -> Float:
+    """The Fisher matrices (n, 6, 6) behind the bounds: of the five labels and the velocity.
+
+    wavelengths: Angstrom, in the observed frame, between which pixels count, if not all do
+    """
+    low, high = wavelengths or (0.0, np.inf)
+    parts = []
+    for flux, derivatives, ivar, pixels in _derivatives(observation, emulator):
+        ivar = [
+            np.where((wave >= low) & (wave <= high), weight, 0.0) for wave, weight in zip(pixels, ivar, strict=True)
+        ]
+        parts.append(label_information(flux, derivatives, ivar, pixels, continuum_order=CONTINUUM_ORDER)[1])
+    return np.concatenate(parts)
+
+
+def _derivatives(observation: Observation, emulator: Emulator) -> Iterator[tuple[list[Float], ...]]:
+    """flux, derivatives, ivar and wavelength of the arms, for a few stars at a time."""
+    for start in range(0, len(observation), STARS_AT_ONCE):
+        yield _derivatives_of(observation, emulator, slice(start, start + STARS_AT_ONCE))
+
+
+def _derivatives_of(observation: Observation, emulator: Emulator, rows: slice) -> tuple[list[Float], ...]:
     import torch
 
     from stores.simulate.emulator import one_thread
@@ -65,7 +85,7 @@ def _bounds(observation: Observation, emulator: Emulator, rows: slice) -> Float:
         derivatives.append(np.stack(on_pixels[1:], axis=2))
         ivars.append((snr / np.where(usable, on_pixels[0], 1.0)) ** 2)
     pixels = [design.pixels for design in observation.instrument.arms]
-    return cramer_rao(fluxes, derivatives, ivars, pixels, continuum_order=CONTINUUM_ORDER)
+    return fluxes, derivatives, ivars, pixels
 
 
 def truth_table(observation: Observation, emulator: Emulator | None = None) -> pyarrow.Table:
