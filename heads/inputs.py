@@ -108,25 +108,24 @@ class InputStores:
     def identity(self) -> dict[str, Any]:
         """What a head remembers of its input: grid, preparation and model."""
         attributes = self.main.attributes
-        grid, preparation = attributes["grid"], attributes["preprocessing"]["fingerprint"]
-        found: dict[str, Any] = {"input": self.name, "grid": grid, "preprocessing": preparation}
+        found = {"input": self.name, **{name: attributes[name] for name in ("grid", "preprocessing")}}
         if "embeddings" in self.stores:
             found["model"] = self.stores["embeddings"].attributes["model"]
         return found
 
-    def refuse_unlike(self, identity: Mapping[str, Any]) -> None:
-        """Raise StoreError if a head that learned from `identity` cannot read these stores."""
+    def refuse_unlike(self, identity: Mapping[str, Any], whose: str = "the head learned from") -> None:
+        """Raise StoreError if a head that learned from `identity` cannot read these stores.
+
+        whose: identity that is, in the words of the error
+        """
         mine = self.identity
         for name, value in identity.items():
-            theirs, own = value, mine.get(name)
-            if name == "model" and isinstance(value, Mapping) and isinstance(own, Mapping):
-                # the same weights may lie elsewhere
-                theirs, own = value.get("fingerprint"), own.get("fingerprint")
+            theirs, own = _deciding(value), _deciding(mine.get(name))
             if theirs != own:
                 store = self.stores["embeddings"] if name == "model" else self.main
                 raise StoreError(
-                    f"'{store.path}' has {name} {_shown(own)}, and the head learned from {name} {_shown(theirs)}; "
-                    "make the store as the one of the head was made."
+                    f"'{store.path}' has {name} {_shown(own)}, and {whose} {name} {_shown(theirs)}; make the store as "
+                    "that one was made."
                 )
 
     def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -161,6 +160,11 @@ class InputStores:
             lacking = self.main.read("id", rows)[found < 0][0]
             raise StoreError(f"'{store.path}' has no row with id {lacking} of '{self.main.path}'; embed that store.")
         return found
+
+
+def _deciding(value: Any) -> Any:
+    """What two of a kind have to share: the fingerprint, if there is one, as the same weights may lie elsewhere."""
+    return value.get("fingerprint", value) if isinstance(value, Mapping) else value
 
 
 def _shown(value: object) -> str:

@@ -204,9 +204,11 @@ def test_stores_know_what_they_are_and_refuse_others(tmp_path: Path) -> None:
     paths = make_stores(tmp_path, 20)
     stores = InputStores.open("fused", paths["spectra"], paths["embeddings"])
     identity = stores.identity
-    assert identity["preprocessing"] == PREPARATION.attributes(GRID)["fingerprint"]
+    assert identity["preprocessing"] == PREPARATION.attributes(GRID)
     assert identity["model"]["fingerprint"] == "f00d"
     stores.refuse_unlike(identity)
+    # as heads of earlier versions have it
+    stores.refuse_unlike({**identity, "preprocessing": identity["preprocessing"]["fingerprint"]})
     # the same weights under another name are the same
     stores.refuse_unlike({**identity, "model": {"name": "elsewhere", "fingerprint": "f00d"}})
     for name, other in (
