@@ -9,7 +9,7 @@ far by its standard error, star by star, and must not be worse in any regime by 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,10 @@ def choose(sample: Sample, outcomes: dict[str, Outcome]) -> Choice:
             if gain > error and not harmed:
                 best = name
         picked[label] = best
-    heads = {name: outcomes[name].head for name in dict.fromkeys(picked.values())}
+    heads = {}
+    for name in dict.fromkeys(picked.values()):
+        head = outcomes[name].head
+        heads[name] = replace(head, about={**head.about, **outcomes[name].told})
     about: dict[str, Any] = {"picked": picked, "held_out_error": errors}
     return Choice(Bundle(heads, picked, about), picked, errors)
 

@@ -40,7 +40,7 @@ class FitOptions:
     most_steps: int = 20_000
 
     def __post_init__(self) -> None:
-        if self.epochs <= 0 or self.batch_size < 2 or self.learning_rate <= 0 or self.checks < 1:
+        if not (self.epochs > 0 and self.batch_size >= 2 and self.learning_rate > 0 and self.checks >= 1):
             raise OptionError("epochs and learning rate must be above 0, batches of 2 or more, checks 1 or more.")
 
     def steps(self, n: int) -> int:

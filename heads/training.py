@@ -8,14 +8,16 @@ between strategies, and costs nothing: together the members still see all stars.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+import sys
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from heads.adapters import count_weights, get_adapter
+from heads.adapters import Adapter, count_weights, get_adapter
 from heads.calibration import Calibration, Float
 from heads.ensemble import Ensemble
 from heads.fit import FitOptions, History, Stars, Watch
@@ -36,6 +38,7 @@ class TrainOptions:
     """How heads are trained.
 
     seeds: members; widths, dropout: of the network; balance: see Sample.weights
+    fit: in place of the strategy's own; epochs, learning_rate, batch_size: in place of those in it
     """
 
     seeds: int = 5
@@ -44,12 +47,26 @@ class TrainOptions:
     dropout: float = 0.1
     balance: float = BALANCE
     fit: FitOptions | None = None
+    epochs: float | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.seeds < 1 or self.seed < 0:
             raise OptionError(f"seeds {self.seeds} must be 1 or more and seed {self.seed} 0 or more.")
         if not 0 <= self.balance <= 1:
             raise OptionError(f"balance {self.balance:g} must lie between 0 and 1.")
+        self.fit_of(FitOptions())
+
+    def fit_of(self, own: FitOptions) -> FitOptions:
+        """How a strategy trains, its own way being `own`. Raises OptionError for numbers that cannot work."""
+        wanted = self.fit or own
+        if self.epochs is not None:
+            # the bounds on steps are for epochs that nobody asked for
+            wanted = replace(wanted, epochs=self.epochs, least_steps=1, most_steps=sys.maxsize)
+        if self.learning_rate is not None:
+            wanted = replace(wanted, learning_rate=self.learning_rate)
+        return wanted if self.batch_size is None else replace(wanted, batch_size=self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -68,6 +85,11 @@ class Outcome:
     trained: int
     total: int
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a head keeps of its training, as JSON holds it."""
+        return {"weights": {"trained": self.trained, "total": self.total}, "history": asdict(self.history)}
+
 
 def train_head(
     sample: Sample,
@@ -83,7 +105,7 @@ def train_head(
     x = features(sample.blocks, scalings)
     strategy = get_adapter("scratch")
     modules = [strategy.wrap(one) for one in _new_networks(network, options)]
-    fit_options = options.fit or strategy.fit_options
+    fit_options = options.fit_of(strategy.fit_options)
     stars, held = _stars(sample, x, label_scaling, options), _held(sample, options)
     history = strategy.fit(modules, stars, held, options.seed, options=fit_options, replay=None, watch=watch)
     head = Head(
@@ -125,7 +147,7 @@ def adapt_head(
         raise OptionError(f"the base head was adapted by '{base.adapter}' already; start from the one before.")
     _enough(sample)
     x = features(sample.blocks, base.scalings)
-    modules = [strategy.wrap(copy.deepcopy(member)) for member in base.members]  # type: ignore[arg-type]
+    modules = _wrapped(strategy, base, options.seed)
     weights = count_weights(modules[0])
     options = replace(options, seeds=len(modules))
     stars, held = _stars(sample, x, base.label_scaling, options), _held(sample, options)
@@ -134,7 +156,7 @@ def adapt_head(
         replayed = None
         if strategy.replays and replay is not None:
             replayed = _stars(replay, features(replay.blocks, base.scalings), base.label_scaling, options)
-        fit_options = options.fit or strategy.fit_options
+        fit_options = options.fit_of(strategy.fit_options)
         history = strategy.fit(modules, stars, held, options.seed, options=fit_options, replay=replayed, watch=watch)
     else:
         held = np.ones_like(held)  # no member has seen any of these stars
@@ -176,6 +198,19 @@ def _enough(sample: Sample) -> None:
     stars = len(np.unique(sample.star))
     if stars < LEAST_STARS:
         raise InputError(f"{stars} labelled stars are too few to learn from; {LEAST_STARS} are the least.")
+    for target, column in zip(sample.targets, sample.y.T, strict=True):
+        if not np.isfinite(column).any():
+            raise InputError(f"none of the {stars} stars to learn from has a label {target}; add labels of it.")
+
+
+def _wrapped(strategy: Adapter, base: Head, seed: int) -> list[nn.Module]:
+    """Copies of a head's members, wrapped by a strategy; seed and number decide the weights that it adds."""
+    made = []
+    with torch.random.fork_rng(devices=[]):
+        for number, member in enumerate(base.members):
+            torch.manual_seed(seed * 1009 + number)
+            made.append(strategy.wrap(copy.deepcopy(member)))  # type: ignore[arg-type]
+    return made
 
 
 def _new_networks(network: NetworkOptions, options: TrainOptions) -> list[HeadNetwork]:

@@ -295,3 +295,14 @@ def test_what_cannot_be_adapted_is_refused(base: Head) -> None:
         adapt_head(wrapped, sample, "full", SMALL)
     with pytest.raises(OptionError, match="the base head gives feh, teff, not age"):
         adapt_head(base, replace(sample, targets=("feh", "age")), "full", SMALL)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_gives_the_same_bits_whatever_was_drawn_before(name: str) -> None:
+    base = train_head(make_sample(60), {"input": "embedding"}, SMALL).head
+    sample = make_sample(40, seed=1)
+    found = []
+    for drawn in (0, 7):
+        torch.manual_seed(drawn)
+        found.append(adapt_head(base, sample, name, SMALL).head.fingerprint)
+    assert found[0] == found[1]
