@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heads.fit import History
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 def draw(history: History, path: Path) -> None:
-    """Losses of every member on its training and its held-out stars, with the state that was kept."""
+    """Write the picture as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(curves(history)).print_png(path)
+
+
+def curves(history: History) -> Figure:
+    """Losses of every member on its training and its held-out stars, with a dot at the state that was kept."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -19,8 +29,8 @@ def draw(history: History, path: Path) -> None:
             values = [check[number] for check in losses]
             axes.plot(history.step, values, color=colour, lw=1, label=name if number == 0 else None)
     for number, best in enumerate(history.best):
-        if best in history.step:
+        if best in history.step:  # not where the start was best
             axes.plot(best, history.held_out[history.step.index(best)][number], "o", color="C0", ms=4)
     axes.set(xlabel="step", ylabel="negative log-likelihood")
     axes.legend(frameon=False)
-    FigureCanvasAgg(figure).print_png(path)
+    return figure
