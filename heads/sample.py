@@ -52,6 +52,7 @@ class Sample:
             if target not in labels.values:
                 raise OptionError(f"there is no label '{target}' in the labels; there are {', '.join(labels.names)}.")
         y = np.stack([labels.values[target] for target in targets], axis=1)
+        y = np.where(np.isfinite(y), y, np.nan)
         rows = stores.rows_of(labels.id)
         known = np.isfinite(y).any(axis=1)
         found = known & (rows >= 0)
@@ -90,7 +91,7 @@ class Sample:
             worth = np.concatenate(
                 [part.worth * share * total / part.worth.sum() for part, share in zip(parts, shares, strict=True)]
             )
-        star = _merged_stars([part.star for part in parts], joined["ra"], joined["dec"])
+        star = merged_stars(parts)
         return cls(star=star, blocks=blocks, targets=parts[0].targets, worth=worth, **joined)  # type: ignore[arg-type]
 
     def take(self, rows: NDArray[Any]) -> Sample:
@@ -145,12 +146,16 @@ class Sample:
         return (weight / weight.mean()).astype(np.float32)
 
 
-def _merged_stars(stars: Sequence[NDArray[np.int64]], ra: Float, dec: Float) -> NDArray[np.int64]:
-    """Numbers (n,) of stars: those that a sample or a position says are one."""
-    keys, start = [], 0
-    for part in stars:
+def merged_stars(parts: Sequence[Sample], names: Sequence[NDArray[np.int64]] = ()) -> NDArray[np.int64]:
+    """Numbers (n,) of the stars of all rows of samples: those that a sample, a position or a name says are one.
+
+    names: each (n,), what else tells stars; 0 where unknown
+    """
+    ra, dec = (np.concatenate([getattr(part, name) for part in parts]) for name in ("ra", "dec"))
+    keys, start = list(names), 0
+    for part in parts:
         key = np.zeros(len(ra), dtype=np.int64)
-        key[start : start + len(part)] = np.unique(part, return_inverse=True)[1] + 1
+        key[start : start + len(part)] = np.unique(part.star, return_inverse=True)[1] + 1
         keys.append(key)
         start += len(part)
     return same_stars(ra, dec, keys)

@@ -2,16 +2,20 @@
 
     heads-train --input spectra --store lamost.zarr --labels lamost.parquet --targets teff,logg,feh --out lamost-head
     heads-train --input fused --store desi.zarr --embeddings desi-embeddings.zarr --labels apogee:allStar.fits \\
-        --adapter kriging --base lamost-head --out desi-head
-    heads-train ... --adapter auto --base lamost-head --out desi-head       # picks a strategy for each label
+        --out desi-head
+    heads-train --store desi.zarr --labels desi.parquet --adapter kriging --base lamost-head --out desi-head
+    heads-train --store desi.zarr --labels desi.parquet --adapter auto --base lamost-head --out desi-head
 
-Labels are a table of stores-labels, or KIND:FILE as stores-labels takes them. Stars of the part `test` are never
-trained on; how the head does on them is printed and kept. HEAD/ holds the head (heads.head) and curves.png.
+Labels are a table of stores-labels, or KIND:FILE as stores-labels takes them, one for each store. Stars of the part
+`test` are never trained on; how the head does on them is printed and kept. HEAD/ holds the head (heads.head) and
+curves.png. `auto` picks a strategy for each label by the stars to learn from alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,29 +23,31 @@ from stores.command import run_command, say
 from stores.errors import OptionError
 
 if TYPE_CHECKING:
-    from heads.inputs import InputStores
+    from heads.bundle import Bundle
+    from heads.head import Head
     from heads.sample import Sample
-    from heads.training import Outcome, TrainOptions
-    from stores.labels import Labels
+    from heads.sources import Parts, Source
+    from heads.training import TrainOptions
 
 AUTO = "auto"
-TEST = "test"
+INPUT = "spectra"
+TARGETS = "teff,logg,feh,alphafe"
 
 
 @dataclass(kw_only=True)
 class HeadTrainOptions:
-    """Train a head on the labelled stars of a store, or take one to another survey."""
+    """Train a head on the labelled stars of stores, or take one to another survey."""
 
-    input: str = "spectra"
-    """What it learns from: spectra, embedding or fused."""
+    input: str | None = None
+    """What it learns from: spectra (the default), embedding or fused; with --base, what the base learned from."""
     store: tuple[Path, ...] = ()
     """Spectra stores."""
     embeddings: tuple[Path, ...] = ()
     """Embedding stores, in the same order."""
     labels: tuple[str, ...] = ()
     """Labels of each store: a table of stores-labels, or KIND:FILE as there."""
-    targets: str = "teff,logg,feh,alphafe"
-    """Labels to learn, separated by commas."""
+    targets: str | None = None
+    """Labels to learn, separated by commas (default: teff,logg,feh,alphafe); with --base, those of the base."""
     out: Path
     """Folder of the head."""
     adapter: str | None = None
@@ -58,8 +64,14 @@ class HeadTrainOptions:
     """Only stars whose label teff lies in this range, K."""
     shares: tuple[float, ...] = ()
     """How much each store counts as a whole; every spectrum counts alike without."""
+    epochs: float | None = None
+    """Passes over the stars, if not the strategy's own number."""
+    learning_rate: float | None = None
+    """The largest one, if not the strategy's own."""
+    batch_size: int | None = None
+    """Stars in a batch, if not the strategy's own number."""
     seeds: int = 5
-    """Members of the ensemble."""
+    """Members of a new ensemble; an adapted one has those of its base."""
     seed: int = 0
     """Seed of weights, folds and order."""
     balance: float = 0.5
@@ -69,203 +81,204 @@ class HeadTrainOptions:
 
     @property
     def target_names(self) -> tuple[str, ...]:
-        return tuple(name.strip() for name in self.targets.split(",") if name.strip())
+        return tuple(name.strip() for name in (self.targets or TARGETS).split(",") if name.strip())
 
     def check(self) -> None:
         """Refuse what cannot work before anything heavy is loaded."""
-        if not self.target_names:
-            raise OptionError("--targets names no label; give some, such as feh,teff.")
+        names = self.target_names
+        if not names or len(set(names)) < len(names):
+            raise OptionError(f"--targets '{self.targets}' must name some labels, each once, such as feh,teff.")
         if (self.adapter is None) != (self.base is None):
             raise OptionError("--adapter and --base go together: a strategy, and the head that it starts from.")
-        if self.out.exists() and not self.overwrite:
-            raise OptionError(f"'{self.out}' exists; choose another --out or add --overwrite.")
+        if self.out.name in ("", ".."):
+            raise OptionError(f"--out '{self.out}' names no folder of its own; give it a name, such as lamost-head.")
         if self.out.is_file():
             raise OptionError(f"'{self.out}' is a file; name a folder with --out.")
-        counts = {len(paths) for paths in (self.store, self.embeddings) if paths}
-        if len(counts) != 1:
-            raise OptionError(
-                "name the stores with --store, --embeddings or both, as many of the one as of the other."
-            )
-        count = counts.pop()
-        if len(self.labels) != count:
-            raise OptionError(f"--labels names {len(self.labels)} tables for {count} stores; give one for each.")
-        if self.shares and (len(self.shares) != count or min(self.shares) <= 0):
-            raise OptionError("--shares needs a number above 0 for each store.")
+        if self.out.exists() and not self.overwrite:
+            raise OptionError(f"'{self.out}' exists; choose another --out or add --overwrite.")
+        around = next(parent for parent in self.out.absolute().parents if parent.exists())
+        if not around.is_dir():
+            raise OptionError(f"'{around}' is a file; choose another --out.")
+        count = _count(self.store, self.embeddings, self.labels)
+        if self.shares and (len(self.shares) != count or not min(self.shares) > 0):
+            raise OptionError(f"--shares needs a number above 0 for each of the {count} stores.")
+        if self.replay_store or self.replay_embeddings or self.replay_labels:
+            if self.base is None:
+                raise OptionError("--replay-labels is for taking a --base to another survey; leave it out.")
+            _count(self.replay_store, self.replay_embeddings, self.replay_labels, "--replay-")
+        if self.teff_range is not None and not self.teff_range[0] < self.teff_range[1]:
+            raise OptionError(f"--teff-range {self.teff_range[0]:g} {self.teff_range[1]:g} must rise.")
         for path in (*self.store, *self.embeddings, *self.replay_store, *self.replay_embeddings):
             if not path.exists():
                 raise OptionError(f"'{path}' does not exist; check the path.")
 
 
+def _count(spectra: Sequence[Path], embeddings: Sequence[Path], labels: Sequence[str], flag: str = "--") -> int:
+    """How many stores there are; refuses counts that do not fit."""
+    counts = {len(paths) for paths in (spectra, embeddings) if paths}
+    if len(counts) != 1:
+        raise OptionError(
+            f"name the stores with {flag}store, {flag}embeddings or both, as many of the one as of the other."
+        )
+    count = counts.pop()
+    if len(labels) != count:
+        raise OptionError(
+            f"{flag}labels names {len(labels)} tables for {count} store{'s' if count > 1 else ''}; give one for each."
+        )
+    return count
+
+
 def train(options: HeadTrainOptions) -> int:
     """Train or adapt, judge on the stars kept apart, save; returns the exit status."""
     options.check()
+    from heads.head import refuse_folder
+    from heads.sources import open_all, parts
     from heads.training import TrainOptions
 
-    how = TrainOptions(seeds=options.seeds, seed=options.seed, balance=options.balance)
-    if options.base is not None:
-        return _adapt(options, how)
-    stores, samples = _samples(options.input, options.store, options.embeddings, options.labels, options)
-    training, test = _parts(samples, options)
-    say(f"{len(training)} spectra of {_stars(training)} stars to learn from, {len(test)} kept apart.")
-    from heads.training import train_head
+    refuse_folder(options.out)
+    how = TrainOptions(
+        seeds=options.seeds,
+        seed=options.seed,
+        balance=options.balance,
+        epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        batch_size=options.batch_size,
+    )
+    base = None if options.base is None else _base(options, options.base)
+    name, identity = (options.input or INPUT, None) if base is None else (base.identity["input"], base.identity)
+    sources = open_all(name, options.store, options.embeddings, options.labels, identity)
+    old: list[Source] = []
+    if options.replay_labels and _replays(str(options.adapter)):
+        old = open_all(name, options.replay_store, options.replay_embeddings, options.replay_labels, identity)
+    found = parts(
+        sources,
+        options.target_names if base is None else base.targets,
+        replay=old,
+        shares=options.shares or None,
+        teff_range=options.teff_range,
+    )
+    _tell(found)
+    about: dict[str, Any] = {"sources": [source.about for source in sources]}
+    if base is None:
+        from heads.training import train_head
 
-    outcome = train_head(training, stores.identity, how, _watch("training"))
-    return _finish(outcome, options, training, test)
+        outcome = train_head(found.training, sources[0].stores.identity, how, _watch("training"))
+        return _finish(replace(outcome.head, about=outcome.told), options, found, about)
+    before = {name: value for name, value in base.about.items() if name != "history"}
+    about |= {
+        "base": {"path": str(options.base), "fingerprint": base.fingerprint, "about": before},
+        "replay": [source.about for source in old],
+    }
+    # heads of earlier versions remember no more than the fingerprint of their preparation
+    base = replace(base, identity={**base.identity, "preprocessing": sources[0].stores.identity["preprocessing"]})
+    return _finish(_adapted(base, options, how, found), options, found, about)
 
 
-def _adapt(options: HeadTrainOptions, how: TrainOptions) -> int:
-    from heads.auto import adapt_auto
+def _base(options: HeadTrainOptions, folder: Path) -> Head:
+    """The head to start from. Raises OptionError for one that does not do, or options that it contradicts."""
+    from heads.adapters import get_adapter
     from heads.bundle import load_head
     from heads.head import Head
+
+    if options.adapter != AUTO:
+        get_adapter(str(options.adapter))
+    base = load_head(folder)
+    if not isinstance(base, Head):
+        raise OptionError(f"'{folder}' joins several heads; start from a single one.")
+    if base.adapter is not None:
+        raise OptionError(f"'{folder}' was adapted by '{base.adapter}' already; start from the one before.")
+    if options.targets is not None and set(options.target_names) != set(base.targets):
+        raise OptionError(f"'{folder}' gives {', '.join(base.targets)}; leave --targets out, or name just those.")
+    if options.input not in (None, base.identity["input"]):
+        raise OptionError(f"'{folder}' reads the input {base.identity['input']}, not {options.input}; leave it out.")
+    return base
+
+
+def _replays(adapter: str) -> bool:
+    """Whether stars of the source survey are of use, which is said where they are not."""
+    from heads.adapters import get_adapter
+
+    if adapter == AUTO or get_adapter(adapter).replays:
+        return True
+    say(f"note: the strategy '{adapter}' replays no stars; those of --replay-labels are not read.")
+    return False
+
+
+def _adapted(base: Head, options: HeadTrainOptions, how: TrainOptions, found: Parts) -> Head | Bundle:
+    """The base, taken to other stars, with what is told of its training."""
+    from heads.auto import adapt_auto
     from heads.training import adapt_head
 
-    assert options.base is not None
     assert options.adapter is not None
-    base = load_head(options.base)
-    if not isinstance(base, Head):
-        raise OptionError(f"'{options.base}' joins several heads; start from a single one.")
-    name = base.identity["input"]
-    stores, samples = _samples(name, options.store, options.embeddings, options.labels, options, base.targets)
-    stores.refuse_unlike(base.identity)
-    training, test = _parts(samples, options)
-    say(f"{len(training)} spectra of {_stars(training)} stars to learn from, {len(test)} kept apart.")
-    replay = None
-    if options.replay_labels:
-        _, old = _samples(
-            name, options.replay_store, options.replay_embeddings, options.replay_labels, options, base.targets
-        )
-        replay, _ = _parts(old, options, shares=False)
+    base = replace(base, about={})
     if options.adapter == AUTO:
-        chosen = adapt_auto(base, training, how, replay=replay, watch=_watch)
+        chosen = adapt_auto(base, found.training, how, replay=found.replay, watch=_watch)
         print(chosen.table())
-        chosen.head.about.update(_about(options, training, test, chosen.head))
-        chosen.head.save_pretrained(options.out)
-        say(f"'{options.out}': {', '.join(f'{label} by {name}' for label, name in chosen.picked.items())}.")
-        return 0
-    outcome = adapt_head(base, training, options.adapter, how, replay=replay, watch=_watch(options.adapter))
-    return _finish(outcome, options, training, test)
+        say(f"picked: {', '.join(f'{label} by {name}' for label, name in chosen.picked.items())}.")
+        return chosen.head
+    outcome = adapt_head(
+        base, found.training, options.adapter, how, replay=found.replay, watch=_watch(options.adapter)
+    )
+    return replace(outcome.head, about=outcome.told)
 
 
-def _finish(outcome: Outcome, options: HeadTrainOptions, training: Sample, test: Sample) -> int:
-    from heads.curves import draw
+def _finish(head: Head | Bundle, options: HeadTrainOptions, found: Parts, about: dict[str, Any]) -> int:
+    """Judge, save and say what was made."""
+    from heads.bundle import Bundle
+    from heads.score import score_table, scores
 
-    head = outcome.head
-    head.about.update(_about(options, training, test, head))
-    head.about["weights"] = {"trained": outcome.trained, "total": outcome.total}
-    head.about["history"] = asdict(outcome.history)
+    measured = scores(head, found.test) if len(found.test) else {}
+    if any(measured.values()):
+        print(score_table(measured))
+    told = {"options": asdict(options), **about, **_counts(found.training), "test": measured}
+    head.about = plain({**told, **head.about})
     head.save_pretrained(options.out)
-    if outcome.history.step:
-        draw(outcome.history, options.out / "curves.png")
-    say(f"{outcome.trained:,} of {outcome.total:,} weights trained.")
+    parts = {options.out: head}
+    if isinstance(head, Bundle):
+        parts = {options.out / "parts" / name: part for name, part in head.heads.items()}
+    for folder, part in parts.items():
+        _draw(part, folder)
     say(f"'{options.out}': a head for {', '.join(head.targets)}.")
     return 0
 
 
-def _about(options: HeadTrainOptions, training: Sample, test: Sample, head: Any) -> dict[str, Any]:
-    """How a head was made and how it does on stars kept apart, which is printed too."""
-    from heads.score import score_table, scores
+def _draw(head: Any, folder: Path) -> None:
+    """The curves of a head that has any, and how many weights were trained."""
+    from heads.curves import draw
+    from heads.fit import History
 
-    found = scores(head, test) if len(test) else {}
-    if found:
-        print(score_table(found))
-    plain = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
-    plain = {name: [str(one) for one in value] if isinstance(value, tuple) else value for name, value in plain.items()}
-    return {
-        "options": plain,
-        "spectra": len(training),
-        "stars": _stars(training),
-        "labelled": {t: int(n) for t, n in zip(training.targets, _known(training), strict=True)},
-        "test": found,
-    }
+    history, weights = History(**head.about["history"]), head.about["weights"]
+    if history.step:
+        draw(history, folder / "curves.png")
+    say(f"'{folder.name}': {weights['trained']:,} of {weights['total']:,} weights of a member trained.")
 
 
-def _known(sample: Sample) -> list[int]:
+def _tell(found: Parts) -> None:
+    counts = _counts(found.training)
+    kept = f"{len(found.test)} kept apart" if len(found.test) else "none kept apart, as none is in a part 'test'"
+    replayed = "" if found.replay is None else f", {len(found.replay)} of the source survey to replay"
+    say(f"{counts['spectra']} spectra of {counts['stars']} stars to learn from, {kept}{replayed}.")
+
+
+def _counts(sample: Sample) -> dict[str, Any]:
+    """Spectra, stars, and spectra with each label."""
     import numpy as np
 
-    return [int(n) for n in np.isfinite(sample.y).sum(axis=0)]
+    labelled = dict(zip(sample.targets, np.isfinite(sample.y).sum(axis=0).tolist(), strict=True))
+    return {"spectra": len(sample), "stars": len(np.unique(sample.star)), "labelled": labelled}
 
 
-def _stars(sample: Sample) -> int:
-    import numpy as np
-
-    return len(np.unique(sample.star))
-
-
-def _samples(
-    name: str,
-    spectra: tuple[Path, ...],
-    embeddings: tuple[Path, ...],
-    labels: tuple[str, ...],
-    options: HeadTrainOptions,
-    targets: tuple[str, ...] | None = None,
-) -> tuple[InputStores, list[tuple[Sample, Labels]]]:
-    """The samples of all stores, which have to be alike, with the labels that each was joined with."""
-    import numpy as np
-
-    from heads.inputs import InputStores
-    from heads.sample import Sample
-
-    found: list[tuple[Sample, Labels]] = []
-    first: InputStores | None = None
-    for number, spec in enumerate(labels):
-        store = spectra[number] if spectra else None
-        embedding = embeddings[number] if embeddings else None
-        stores = InputStores.open(name, store, embedding)
-        first = first or stores
-        stores.refuse_unlike(first.identity)
-        known = _labels(spec, stores)
-        sample = Sample.join(stores, known, targets or options.target_names)
-        if options.teff_range is not None:
-            low, high = options.teff_range
-            teff = known.values["teff"][np.searchsorted(known.id, sample.id)]
-            sample = sample.take(np.flatnonzero((teff > low) & (teff < high)))
-        found.append((sample, known))
-    if first is None:
-        raise OptionError("no store was named; name one with --store or --embeddings.")
-    return first, found
-
-
-def _labels(spec: str, stores: InputStores) -> Labels:
-    """A table of labels, or those of a catalogue for the store, split as stores-labels does."""
-    from stores.labels import Labels
-
-    if Path(spec).exists() or ":" not in spec:
-        return Labels.load(spec)
-    from stores.labelling import LabelOptions, label_store
-
-    return label_store(stores.main, LabelOptions(path=stores.main.path, catalogue=(spec,), out=Path("labels.parquet")))
-
-
-def _parts(
-    samples: list[tuple[Sample, Labels]], options: HeadTrainOptions, shares: bool = True
-) -> tuple[Sample, Sample]:
-    """All stars to learn from, and those kept apart."""
-    import numpy as np
-
-    from heads.sample import Sample
-
-    learn, keep = [], []
-    for sample, labels in samples:
-        apart = np.zeros(len(sample), dtype=bool)
-        if TEST in labels.parts:
-            apart = np.isin(sample.id, labels.id[labels.in_part(TEST)])
-        learn.append(sample.take(np.flatnonzero(~apart)))
-        keep.append(sample.take(np.flatnonzero(apart)))
-    given = options.shares if shares and options.shares else None
-    training, test = Sample.concatenated(learn, given), Sample.concatenated(keep)
-    # a star of one survey may be in another one's test part
-    clean = ~_same_sky(training, test)
-    return training.take(np.flatnonzero(clean)), test
-
-
-def _same_sky(one: Sample, other: Sample) -> Any:
-    """(n,) True for spectra whose star is in the other sample too, by position."""
-    import numpy as np
-
-    from stores.stars import same_stars
-
-    star = same_stars(np.concatenate([one.ra, other.ra]), np.concatenate([one.dec, other.dec]))
-    return np.isin(star[: len(one)], star[len(one) :])
+def plain(value: Any) -> Any:
+    """A value as JSON holds it: paths as text, what is no number as null."""
+    if isinstance(value, dict):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _watch(what: str) -> Any:
