@@ -1,7 +1,13 @@
-"""heads-predict: a head and stores -> a catalogue of stellar parameters.
+"""heads-predict: a head, and survey files or stores -> a catalogue of stellar parameters.
 
+    heads-predict --survey lamost spectra/ --head lamost-head --out lamost-parameters.parquet
     heads-predict --head feh-head --embeddings desi-embeddings.zarr --out desi-parameters.parquet
     heads-predict --head fused-head --store lamost.zarr --embeddings lamost-embeddings.zarr --out lamost.fits
+    heads-predict --head lamost-head --out sample.parquet       (a built-in sample)
+
+Files are prepared, and embedded where the head needs it, exactly as the spectra that it learned from; run the same
+command again to go on after an interruption. Files that cannot be used are reported, and the rest goes on (exit
+status 3).
 
 A row a spectrum: id, ra, dec, snr; for each label X its value X, calibrated X_sigma, bounds X_16 and X_84 of the
 central 68 per cent, X_05 and X_95 of 90 per cent; flags. Where a spectrum has no valid pixel the parameters are NaN.
@@ -11,6 +17,7 @@ Any number of rows runs through constant memory (as .ecsv they are held). docs/h
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,13 +25,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tyro
 
 from stores.column import ROW_COLUMNS, Column
 from stores.command import run_command, say
-from stores.errors import OptionError
+from stores.errors import InputError, OptionError
 from stores.flags import count_flags, flag_table
+from stores.ingest import InputOptions
 from stores.progress import progress
 from stores.provenance import provenance
+from stores.sample import SURVEYS, check_sampled
 from stores.tables import TableForm, refuse_out, write_table
 
 if TYPE_CHECKING:
@@ -57,40 +67,113 @@ Part = dict[str, "Array"]
 
 
 @dataclass(kw_only=True)
-class PredictOptions:
-    """Write a catalogue of the parameters that a head reads from the spectra of a store."""
+class PredictOptions(InputOptions):
+    """Write a catalogue of the parameters that a head reads from spectra: survey files, or stores."""
 
-    head: Path
-    """The head, a folder."""
+    files: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Survey files, folders, or @LIST with a path a line; without them and without stores, a built-in sample."""
+    head: Path | None = None
+    """The head: a folder, or the name of a built-in one; if not given, the built-in one named after the survey."""
     out: Path
     """The catalogue to write: .parquet, .fits, .ecsv or .csv."""
     store: Path | None = None
     """The store of spectra, for heads that read spectra."""
     embeddings: Path | None = None
     """The store of embeddings, for heads that read embeddings; with --store, its rows are joined by id."""
-    limit: int | None = None
-    """Only the first so many rows."""
+    model: str | None = None
+    """Where the model lies that embeds files for the head, if not where it lay then."""
+    keep_work: bool = False
+    """Keep the stores that are made of files, in .NAME.work beside the catalogue."""
     overwrite: bool = False
     """Replace a file of that name."""
+
+    @property
+    def from_stores(self) -> bool:
+        """Whether the spectra come from stores and not from files."""
+        return self.store is not None or self.embeddings is not None
+
+    def check(self) -> None:
+        """Refuse values and inputs that cannot work, before anything heavy is loaded."""
+        refuse_out(self.out, overwrite=self.overwrite)
+        super().check()
+        of_files = ("rv", "medium", "at_rest") + (("survey", "model", "keep_work") if self.from_stores else ())
+        given = [name.replace("_", "-") for name in of_files if getattr(self, name)]
+        if self.from_stores and self.files:
+            raise OptionError("give files or stores: --store and --embeddings take no files beside them.")
+        if self.from_stores and given:
+            raise OptionError(f"--{given[0]} works with files; stores are taken as they are.")
+        if self.from_stores:
+            return
+        if not self.files and given:
+            raise OptionError(f"--{given[0]} works with files, and none were given.")
+        if not self.files:
+            check_sampled(self.survey or SURVEYS[0])
+            return
+        if store := next((name for name in self.files if (Path(name) / "zarr.json").exists()), None):
+            raise OptionError(f"'{store}' is a store; name it with --store or --embeddings.")
+        if not any(Path(name.removeprefix("@")).exists() for name in self.files):
+            raise InputError(f"'{self.files[0]}' does not exist; check the path.")
+        if self.survey is None:
+            raise OptionError("files need a reader: add --survey, for instance --survey desi.")
+        if self.rv is not None and not self.rv.exists():
+            raise InputError(f"'{self.rv}' does not exist; check the path.")
 
 
 def predict(options: PredictOptions) -> int:
     """Write the catalogue; returns the exit status."""
-    refuse_out(options.out, overwrite=options.overwrite)
-    if options.limit is not None and options.limit < 1:
-        raise OptionError(f"--limit {options.limit} must be 1 or more.")
+    options.check()
     from heads.bundle import load_head
+    from heads.library import find_head
+
+    folder = find_head(options.head or _survey(options))
+    head = load_head(folder)
+    if options.from_stores:
+        _write(options, head, folder, options.store, options.embeddings, options.out)
+        return 0
+    from heads.intake import Need, discard, take_in, work_folder
+
+    need, work = Need.of(head.identity, folder), work_folder(options.out)
+    taken = take_in(options, options.files, need, need.check_model(options.model), work)
+    # in the work folder first: a run that is killed leaves nothing anywhere else
+    whole = work / options.out.name
+    _write(options, head, folder, taken.stores["spectra"], taken.stores.get("embeddings"), whole, taken.about)
+    os.replace(whole, options.out)
+    if not options.keep_work:
+        discard(work)
+    return taken.status
+
+
+def _survey(options: PredictOptions) -> str:
+    """The survey whose built-in head is taken where none is named."""
+    from stores.store import open_store
+
+    path = options.store or options.embeddings
+    named = options.survey or SURVEYS[0] if path is None else str(open_store(path).attributes["survey"])
+    return named.removesuffix(" (simulated)")
+
+
+def _write(
+    options: PredictOptions,
+    head: Head | Bundle,
+    folder: Path,
+    spectra: Path | None,
+    embeddings: Path | None,
+    out: Path,
+    taken: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the catalogue of stores to `out`, and say what is in it.
+
+    taken: where the stores are from, if they were made of files
+    """
     from heads.inputs import InputStores
 
-    head = load_head(options.head)
-    stores = InputStores.open(head.identity["input"], options.store, options.embeddings)
+    stores = InputStores.open(head.identity["input"], spectra, embeddings)
     stores.refuse_unlike(head.identity)
     n = len(stores) if options.limit is None else min(options.limit, len(stores))
     summary = Summary(head.targets)
-    form = catalogue_form(head, options.head, stores.stores, n)
-    write_table(options.out, form, summary.watch(together(predict_stores(head, stores, n))))
+    form = catalogue_form(head, folder, stores.stores, n, taken)
+    write_table(out, form, summary.watch(together(predict_stores(head, stores, n))))
     say(f"'{options.out}': {summary}")
-    return 0
 
 
 def predict_stores(head: Head | Bundle, stores: InputStores, n: int) -> Iterator[Part]:
@@ -143,16 +226,19 @@ def catalogue_columns(targets: Iterable[str]) -> dict[str, Column]:
     return {**columns, "flags": Column("uint32", "", "quality bitmask of spectrum and parameters, see flag_bits")}
 
 
-def catalogue_form(head: Head | Bundle, folder: Path, stores: Mapping[str, Store], n: int) -> TableForm:
+def catalogue_form(
+    head: Head | Bundle, folder: Path, stores: Mapping[str, Store], n: int, taken: Mapping[str, Any] | None = None
+) -> TableForm:
     """What a catalogue of n rows is and where it comes from.
 
-    folder: where the head lies; stores: what was read, by kind
+    folder: where the head lies; stores: what was read, by kind; taken: what the stores were made of, if of files
     """
     from heads.head import Head
 
     wrote = provenance()
     adapter = head.adapter if isinstance(head, Head) else head.of
-    head_about = {"path": str(folder), "fingerprint": head.fingerprint, "adapter": adapter, "about": head.about}
+    told = {name: value for name, value in head.about.items() if name != "history"}
+    head_about = {"path": str(folder), "fingerprint": head.fingerprint, "adapter": adapter, "about": told}
     sources = {
         kind: {
             "path": str(store.path),
@@ -168,11 +254,13 @@ def catalogue_form(head: Head | Bundle, folder: Path, stores: Mapping[str, Store
         ("COMMAND", wrote["command"], "that wrote the catalogue"),
         ("HEAD", folder.name, ""),
         ("HEADFP", head.fingerprint, "fingerprint of the head"),
-        ("HEADINFO", json.dumps({"adapter": adapter, **head.about}), "how the head was made"),
+        ("HEADINFO", json.dumps({"adapter": adapter, **told}), "how the head was made"),
     ]
     for kind, store in stores.items():
         key = STORE_KEYS[kind]
         cards += [(key, store.path.name, f"store of {kind}"), (f"{key}FP", store.fingerprint, "its fingerprint")]
+    if taken is not None:
+        cards += [("SURVEY", taken["survey"], "of the files"), ("NFAILED", len(taken["failed"]), "files of no use")]
     return TableForm(
         name="parameters",
         columns=catalogue_columns(head.targets),
@@ -183,6 +271,7 @@ def catalogue_form(head: Head | Bundle, folder: Path, stores: Mapping[str, Store
             "head": head_about,
             "stores": sources,
             "flag_bits": flag_table(),
+            **({} if taken is None else {"files": taken}),
             **wrote,
         },
         extension="PARAMETERS",

@@ -53,7 +53,7 @@ class HeadTrainOptions:
     adapter: str | None = None
     """Strategy that takes --base to these stars; auto picks one for each label."""
     base: Path | None = None
-    """The head to start from."""
+    """The head to start from: a folder, or the name of a built-in one."""
     replay_store: tuple[Path, ...] = ()
     """Spectra stores of the source survey, for strategies that replay its stars."""
     replay_embeddings: tuple[Path, ...] = ()
@@ -179,10 +179,11 @@ def _base(options: HeadTrainOptions, folder: Path) -> Head:
     from heads.adapters import get_adapter
     from heads.bundle import load_head
     from heads.head import Head
+    from heads.library import find_head
 
     if options.adapter != AUTO:
         get_adapter(str(options.adapter))
-    base = load_head(folder)
+    base = load_head(find_head(folder))
     if not isinstance(base, Head):
         raise OptionError(f"'{folder}' joins several heads; start from a single one.")
     if base.adapter is not None:
