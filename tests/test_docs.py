@@ -180,7 +180,9 @@ def test_the_numbers_about_heads_are_those_of_the_code() -> None:
     from heads.head import OUTSIDE_MARGIN
     from heads.novelty import COMPONENTS, NEIGHBOURS, SHARE
     from heads.scaling import LIMIT
+    from heads.score import LEAST
     from heads.training import BALANCE, FOLDS
+    from stores.stars import SAME_STAR
 
     text = " ".join(TEXT["heads.md"].split())
     assert (TrainOptions().widths, TrainOptions().seeds, FOLDS, RICH, BALANCE) == ((1024, 512, 64), 5, 5, -1.0, 0.5)
@@ -189,6 +191,8 @@ def test_the_numbers_about_heads_are_those_of_the_code() -> None:
     assert f"that of {SHARE:.0%}".replace("%", " per cent") in text
     assert f"a margin of {OUTSIDE_MARGIN:.0%}".replace("%", " per cent") in text
     assert f"kept within ±{LIMIT:.0f}" in text
+    assert f"Groups of fewer than {LEAST} stars have no numbers" in text
+    assert f"stars within {SAME_STAR:.0f} arcsec are one" in text
 
 
 def test_the_examples_about_heads_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
