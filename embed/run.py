@@ -98,13 +98,16 @@ class EmbedOptions(InputOptions):
                 raise InputError(f"'{self.rv}' does not exist; check the path.")
 
 
-def embed(options: EmbedOptions) -> int:
-    """Write the embedding store; returns the exit status."""
+def embed(options: EmbedOptions, *, quiet: bool = False) -> int:
+    """Write the embedding store; returns the exit status.
+
+    quiet: say nothing of what was written
+    """
     options.check()
     seen = _seen_early(options) if started_alone() else None
     state = join_processes(cpu=options.device == "cpu")
     try:
-        return _embed(options, state, seen)
+        return _embed(options, state, seen, quiet)
     finally:
         leave_processes()
 
@@ -132,7 +135,7 @@ def _seen_early(options: EmbedOptions) -> Work | None:
     return work
 
 
-def _embed(options: EmbedOptions, state: PartialState, seen: Work | None) -> int:
+def _embed(options: EmbedOptions, state: PartialState, seen: Work | None, quiet: bool) -> int:
     """The part of one of the processes."""
     try:
         model = load_model(options.model)
@@ -150,7 +153,7 @@ def _embed(options: EmbedOptions, state: PartialState, seen: Work | None) -> int
         if not state.is_main_process:
             return 0
         work.leave(out)
-        return report_finished(store)
+        return 0 if quiet else report_finished(store)
     missing = unfinished(store)
     # by number: the others may be writing already, and see another list
     mine = [shard for shard in missing if shard % state.num_processes == state.process_index]
@@ -160,7 +163,7 @@ def _embed(options: EmbedOptions, state: PartialState, seen: Work | None) -> int
         return 0
     store.finish(work.failed())
     work.leave(out)
-    return report(store)
+    return 0 if quiet else report(store)
 
 
 def _begin(options: EmbedOptions, model: LoadedModel, out: Path, seen: Work | None) -> Work:
@@ -338,6 +341,18 @@ def embed_file(
     if record["failed"]:
         raise InputError(record["failed"][0]["reason"])
     return values["id"], Embedder(loaded, grid.start, "cpu", 256)(values["flux"], values["ivar"])
+
+
+def embed_store(spectra: Path, out: Path, model: str) -> None:
+    """Embed a spectra store into `out` as embed-spectra does, for other packages; what is unfinished is finished."""
+    embed(EmbedOptions(inputs=(str(spectra),), model=model, out=out), quiet=True)
+
+
+def check_model(model: str, fingerprint: str) -> None:
+    """Raise ModelError if a model cannot be had, or has other weights than those with the fingerprint."""
+    found = describe_model(model) or load_model(model)
+    if found.fingerprint != fingerprint:
+        raise ModelError(f"the model '{model}' has other weights ({found.fingerprint}, not {fingerprint}).")
 
 
 def main() -> None:

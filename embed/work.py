@@ -82,7 +82,7 @@ class FromSample:
     def __init__(self, sample: BuiltInSample) -> None:
         self.sample = sample
         self.job = sample.job
-        self.details = spectra_details(sample.grid, f"{sample.survey} (simulated)", sample.preparation)
+        self.details = sample.details
         self.start = sample.grid.start
 
     def __len__(self) -> int:

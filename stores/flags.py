@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Flag(IntFlag):
-    """Bits of `flags` (uint32). Bits 0-15 are spectrabridge's, 16-23 are reserved, 24-31 are the user's own."""
+    """Bits of `flags` (uint32). Bits 0-15 are of spectra, 16-23 of heads, 24-31 are the user's own."""
 
     RV_MISSING = 1 << 0
     RV_ABSURD = 1 << 1
@@ -26,6 +26,8 @@ class Flag(IntFlag):
     NO_COORDINATES = 1 << 12
     RESOLUTION_UNMATCHED = 1 << 13
     UNREADABLE = 1 << 14
+    OUT_OF_DISTRIBUTION = 1 << 16
+    OUTSIDE_LABELS = 1 << 17
 
 
 REASONS: dict[Flag, str] = {
@@ -44,6 +46,8 @@ REASONS: dict[Flag, str] = {
     Flag.NO_COORDINATES: "no sky position in the file (ra, dec = NaN)",
     Flag.RESOLUTION_UNMATCHED: "the asked resolving power is above the spectrum's, or its own is unknown",
     Flag.UNREADABLE: "the file failed while it was read: every pixel is masked",
+    Flag.OUT_OF_DISTRIBUTION: "unlike the spectra that the head learned from: do not trust its parameters",
+    Flag.OUTSIDE_LABELS: "a parameter lies beyond those of the stars that the head learned from",
 }
 USER_BITS = range(24, 32)
 

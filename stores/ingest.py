@@ -110,9 +110,15 @@ class IngestOptions(InputOptions):
 def ingest(options: IngestOptions) -> int:
     """Write the store; returns the exit status."""
     plan = options.plan(options.files, Grid.parse(options.grid), options.preparation, options.out)
+    store, is_new = write_spectra(plan, options.out, options.workers)
+    return report(store) if is_new else report_finished(store)
+
+
+def write_spectra(plan: Plan, out: Path, workers: int = 1) -> tuple[SpectraStore, bool]:
+    """The store of a plan's spectra, whatever of it was there before, and whether any had to be written."""
     try:
         store = SpectraStore.create(
-            options.out,
+            out,
             spectra_columns(plan.grid),
             len(plan),
             plan.job,
@@ -124,11 +130,11 @@ def ingest(options: IngestOptions) -> int:
         raise
     if store.complete:
         discard_lists(plan.listing, store.path)
-        return report_finished(store)
+        return store, False
     missing = unfinished(store)
     tasks = ((str(store.path), shard, plan.task(store.rows(shard))) for shard in missing)
     for _ in progress(
-        in_processes(_ingest_shard, tasks, options.workers),
+        in_processes(_ingest_shard, tasks, workers),
         "preparing",
         unit="shard",
         total=store.n_shards,
@@ -137,7 +143,7 @@ def ingest(options: IngestOptions) -> int:
         pass
     store.finish(plan.listing.failed())
     discard_lists(plan.listing, store.path)
-    return report(store)
+    return store, True
 
 
 def _ingest_shard(path: str, shard: int, task: Task) -> None:
@@ -158,8 +164,11 @@ def unfinished(store: Store) -> list[int]:
     return [shard for shard in range(store.n_shards) if shard not in finished]
 
 
-def report(store: Store) -> int:
-    """Say what was written and what was not usable; returns the exit status."""
+def report(store: Store, more: str = "stores-info lists them all") -> int:
+    """Say what was written and what was not usable; returns the exit status.
+
+    more: where to look for the rest of many faults
+    """
     failed = store.attributes["failed"]
     counts: Counter[str] = Counter()
     for shard in range(store.n_shards):
@@ -174,7 +183,7 @@ def report(store: Store) -> int:
     for entry in failed[:SHOWN_FAULTS]:
         say(f"not usable: {entry['reason']}")
     if len(failed) > SHOWN_FAULTS:
-        say(f"and {len(failed) - SHOWN_FAULTS} more; stores-info lists them all.")
+        say(f"and {len(failed) - SHOWN_FAULTS} more; {more}.")
     if counts[str(Flag.NO_VALID_PIXELS.name)] == len(store):
         raise InputError("not one spectrum has a usable pixel on the grid; see the flags above.")
     return PARTIAL if failed else 0

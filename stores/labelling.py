@@ -23,8 +23,12 @@ from stores.errors import InputError, OptionError
 
 if TYPE_CHECKING:
     from stores.catalogue import Catalogue
+    from stores.labels import Labels
     from stores.match import Match
+    from stores.store import Store
 
+# catalogues as (name, kind, file), column names, cuts turned off, fractions of the parts
+Checked = tuple[list[tuple[str, str, Path]], dict[str, str], dict[str, list[str]], dict[str, float]]
 PARTS = ("train=0.8", "valid=0.1", "test=0.1")
 
 
@@ -66,14 +70,35 @@ class LabelOptions:
 
 def label(options: LabelOptions) -> int:
     """Write the labels; returns the exit status."""
+    from stores.store import open_store
+
+    if options.out.suffix != ".parquet":
+        raise OptionError(f"'{options.out}' does not end in .parquet; labels are written as that only.")
+    if options.out.exists() and not options.overwrite:
+        raise OptionError(f"'{options.out}' exists; choose another --out or add --overwrite.")
+    checked = _checked(options)
+    store = open_store(options.path)
+    labels = label_store(store, options, checked)
+    labels.save(options.out)
+    for entry in labels.notes["catalogues"]:
+        if "sample" in entry:
+            print(f"{entry['catalogue']}: {entry['sample'][1]} spectra without {entry['sample'][0]}")
+    print(f"\n{labels.summary()}")
+    say(f"'{options.out}': labels of {len(labels)} of {len(store)} spectra, {', '.join(labels.names)}.")
+    return 0
+
+
+def label_store(store: Store, options: LabelOptions, checked: Checked | None = None) -> Labels:
+    """Labels of a store's spectra from catalogues, as options ask; their path, out and overwrite do not matter.
+
+    What cuts took and how the spectra were matched is printed.
+    """
     from stores.combine import SAMPLES, combine
     from stores.match import Spectra, match
     from stores.provenance import file_checksum
     from stores.split import split
-    from stores.store import open_store
 
-    specs, columns, off, fractions = _checked(options)
-    store = open_store(options.path)
+    specs, columns, off, fractions = checked or _checked(options)
     catalogues = []
     for name, kind, path in specs:
         say(f"reading {kind} '{path}' ...")
@@ -89,26 +114,13 @@ def label(options: LabelOptions) -> int:
     about: dict[str, Any] = {"store": store.path.name, "store_fingerprint": store.fingerprint, "files": files}
     about |= {"radius": options.radius, "by": list(options.by), "columns": columns}
     about["cuts_off"] = "all" if options.keep_all else off
-    labels = _noted(labels, about)
-    labels.save(options.out)
-    for entry in labels.notes["catalogues"]:
-        if "sample" in entry:
-            print(f"{entry['catalogue']}: {entry['sample'][1]} spectra without {entry['sample'][0]}")
-    print(f"\n{labels.summary()}")
-    say(f"'{options.out}': labels of {len(labels)} of {len(spectra)} spectra, {', '.join(labels.names)}.")
-    return 0
+    return _noted(labels, about)
 
 
-def _checked(
-    options: LabelOptions,
-) -> tuple[list[tuple[str, str, Path]], dict[str, str], dict[str, list[str]], dict[str, float]]:
+def _checked(options: LabelOptions) -> Checked:
     """Catalogues, columns, cuts turned off and fractions; refuses what cannot work before any file is read."""
     from stores import match, split
 
-    if options.out.suffix != ".parquet":
-        raise OptionError(f"'{options.out}' does not end in .parquet; labels are written as that only.")
-    if options.out.exists() and not options.overwrite:
-        raise OptionError(f"'{options.out}' exists; choose another --out or add --overwrite.")
     match.check(options.radius, options.by, options.epoch)
     fractions = {name: _fraction(name, share) for name, share in _pairs("--parts", options.parts).items()}
     split.check(fractions, options.seed)
@@ -137,7 +149,7 @@ def told(catalogues: Sequence[tuple[str, Path, Catalogue]], matches: Sequence[Ma
     return "\n".join(lines)
 
 
-def _noted(labels: Any, about: dict[str, Any]) -> Any:
+def _noted(labels: Labels, about: dict[str, Any]) -> Labels:
     from dataclasses import replace
 
     return replace(labels, notes={**about, **labels.notes})

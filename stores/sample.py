@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from stores.errors import OptionError
 from stores.grid import Grid
 from stores.prepare import Preparation
-from stores.store import Array
+from stores.spectra import SpectraStore, spectra_columns, spectra_details
+from stores.store import Array, shard_rows_for
 
 SAMPLE_STARS = 500
 SAMPLE_SEED = 7
@@ -39,6 +41,11 @@ class BuiltInSample:
         return self.stars
 
     @property
+    def details(self) -> dict[str, Any]:
+        """What a store says of it."""
+        return spectra_details(self.grid, f"{self.survey} (simulated)", self.preparation)
+
+    @property
     def job(self) -> dict[str, Any]:
         """What decides its content, for a store to remember."""
         from stores.simulate.twin import shared_emulator
@@ -64,3 +71,21 @@ class BuiltInSample:
             instrument, SAMPLE_SEED, stars.take(rows), fates.take(rows), self.grid, self.preparation
         )
         return columns
+
+    def write(self, path: Path) -> SpectraStore:
+        """It as a spectra store, whatever of it was there before."""
+        store = SpectraStore.create(
+            path,
+            spectra_columns(self.grid),
+            len(self),
+            self.job,
+            shard_rows=shard_rows_for(len(self)),
+            details=self.details,
+        )
+        finished = set(store.finished_shards())
+        for shard in range(store.n_shards):
+            if shard not in finished:
+                store.write_shard(shard, self.make(store.rows(shard)), {})
+        if not store.complete:
+            store.finish()
+        return SpectraStore.open(path)

@@ -12,14 +12,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from stores.command import PARTIAL, run_command, say
-from stores.errors import InputError, ModelError, OptionError
+from stores.embedders import Embedder, find_embedder
+from stores.errors import InputError, OptionError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
     from stores.embeddings import EmbeddingStore
     from stores.index import Index
-    from stores.surveys import ReadOptions
-    from stores.velocities import Velocities
-
-EMBEDDERS = "spectrabridge.embedders"
 
 
 @dataclass(kw_only=True)
@@ -59,20 +55,6 @@ class SearchOptions:
     """faiss factory string: Flat is exact; IVF1024,Flat or HNSW32,Flat are faster on millions."""
     json: bool = False
     """Print JSON instead of a table."""
-
-
-class Embedder(Protocol):
-    """Embeds every spectrum of a file as a store was made: ids (n,) int64, embeddings (n, d) float32."""
-
-    def __call__(
-        self,
-        path: Path,
-        survey: str,
-        store: EmbeddingStore,
-        model: str | None,
-        options: ReadOptions,
-        velocities: Velocities | None,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
 
 
 def search(options: SearchOptions) -> int:
@@ -128,17 +110,6 @@ def neighbours(
     return results
 
 
-def find_embedder() -> Embedder:
-    """What embeds files: the entry point `default` of the group spectrabridge.embedders."""
-    for point in entry_points(group=EMBEDDERS, name="default"):
-        try:
-            embedder: Embedder = point.load()
-        except ImportError as error:
-            raise ModelError(f"the embedder '{point.value}' cannot be loaded ({error}).") from None
-        return embedder
-    raise ModelError("nothing here can embed a file; install spectrabridge again with its package embed.")
-
-
 def _own_vector(store: EmbeddingStore, wanted: int) -> NDArray[np.float32]:
     import numpy as np
 
@@ -168,7 +139,8 @@ def _embedded(store: EmbeddingStore, options: SearchOptions) -> tuple[NDArray[np
     velocities = None if options.rv is None else Velocities.read(options.rv)
     if velocities is None and store.attributes["job"].get("velocities") is not None:
         say("note: the store's velocities came from a catalogue; give it with --rv for this file too.")
-    ids, vectors = find_embedder()(options.spectrum, survey, store, options.model, read, velocities)
+    embedder: Embedder = find_embedder()
+    ids, vectors = embedder(options.spectrum, survey, store, options.model, read, velocities)
     _, usable = to_unit(vectors)
     if not usable.any():
         raise InputError(f"'{options.spectrum}' has no spectrum with valid pixels on the grid of the store.")

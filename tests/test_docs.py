@@ -26,6 +26,9 @@ DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scri
 SCRIPTS = {name: place.split(":")[0] for name, place in DECLARED.items()}
 
 
+COMMAND = r"(stores|embed|heads)-\w+ |accelerate launch|python -m (stores|embed|heads|benchmarks)"
+
+
 def commands() -> list[tuple[str, str]]:
     """Every command line in a code block of the docs, with its page."""
     found = []
@@ -33,7 +36,9 @@ def commands() -> list[tuple[str, str]]:
         for block in re.findall(r"```(?:\w*)\n(.*?)```", text, flags=re.DOTALL):
             for line in block.replace("\\\n", " ").splitlines():
                 line = line.split("#")[0].strip()
-                if re.match(r"(stores|embed)-\w+ |accelerate launch|python -m (stores|embed|benchmarks)", line):
+                if re.match(
+                    r"(stores|embed|heads)-\w+ |accelerate launch|python -m (stores|embed|heads|benchmarks)", line
+                ):
                     found.append((page, line))
     return found
 
@@ -150,3 +155,70 @@ def test_the_catalogues_example_works(tmp_path: Path) -> None:
     finally:
         CATALOGUES.clear()
         CATALOGUES.update(before)
+
+
+def test_adapters_inputs_and_columns_are_documented() -> None:
+    from heads.adapters import load_adapters
+    from heads.inputs import INPUTS
+    from heads.predict import catalogue_columns
+
+    text = TEXT["heads.md"]
+    for name, strategy in load_adapters().items():
+        told = (type(strategy).__doc__ or "").strip().splitlines()[0]
+        assert f"| `{name}` | {told} |" in text
+    for name in INPUTS:
+        assert f"| `{name}` |" in text
+    for column in catalogue_columns(["X"]):
+        assert re.search(rf"^\| (.*, )?`{column}`", text, flags=re.MULTILINE), column
+    for flag in (Flag.OUT_OF_DISTRIBUTION, Flag.OUTSIDE_LABELS):
+        assert f"| {flag.bit_length() - 1} | {flag.name} | {REASONS[flag]} |" in text
+
+
+def test_the_numbers_about_heads_are_those_of_the_code() -> None:
+    from heads import TrainOptions
+    from heads.calibration import FEWEST, RICH
+    from heads.head import OUTSIDE_MARGIN
+    from heads.novelty import COMPONENTS, NEIGHBOURS, SHARE
+    from heads.scaling import LIMIT
+    from heads.score import LEAST
+    from heads.training import BALANCE, FOLDS
+    from stores.stars import SAME_STAR
+
+    text = " ".join(TEXT["heads.md"].split())
+    assert (TrainOptions().widths, TrainOptions().seeds, FOLDS, RICH, BALANCE) == ((1024, 512, 64), 5, 5, -1.0, 0.5)
+    assert f"at least {FEWEST} of them were held out" in text
+    assert f"the {NEIGHBOURS} nearest training spectra, in their {COMPONENTS} strongest directions" in text
+    assert f"that of {SHARE:.0%}".replace("%", " per cent") in text
+    assert f"a margin of {OUTSIDE_MARGIN:.0%}".replace("%", " per cent") in text
+    assert f"kept within ±{LIMIT:.0f}" in text
+    assert f"Groups of fewer than {LEAST} stars have no numbers" in text
+    assert f"stars within {SAME_STAR:.0f} arcsec are one" in text
+
+
+def test_the_examples_about_heads_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/heads.md: a head is trained and taken to another survey, then by the adapter made there."""
+    from heads_made import SMALL, TARGETS, make_labels, make_sample, make_stores, make_truth
+    from stores_made import make_ids
+
+    from heads import Head, adapt_head, train_head
+    from heads.adapters import ADAPTERS
+
+    for survey, labels in (("desi", "labels"), ("lamost", "lamost-labels")):
+        for kind, path in make_stores(tmp_path / survey, 60).items():
+            path.rename(tmp_path / (f"{survey}.zarr" if kind == "spectra" else f"{survey}-embeddings.zarr"))
+        make_labels(make_ids(60), make_truth(60)).save(tmp_path / f"{labels}.parquet")
+    use, own = re.findall(r"```python\n(.*?)```", TEXT["heads.md"], flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(use, "heads.md", "exec"), {})
+    assert Head.from_pretrained("lamost-fused").adapter == "kriging"
+    before = dict(ADAPTERS)
+    try:
+        exec(compile(own, "heads.md", "exec"), {})
+        base = train_head(make_sample(40), {"input": "embedding"}, SMALL).head
+        outcome = adapt_head(base, make_sample(40, seed=1), "shift", SMALL)
+        assert outcome.trained == len(TARGETS)
+        outcome.head.save_pretrained("shifted")
+        assert Head.from_pretrained("shifted").fingerprint == outcome.head.fingerprint != base.fingerprint
+    finally:
+        ADAPTERS.clear()
+        ADAPTERS.update(before)

@@ -19,7 +19,8 @@ from stores_made import BIG_ID, make_embeddings, make_spectra
 import stores.export
 from stores import EmbeddingStore, SpectraStore
 from stores.errors import OptionError, StoreError
-from stores.export import ExportOptions, _card, export
+from stores.export import ExportOptions, export
+from stores.tables import _card
 
 SCALARS = ("id", "ra", "dec", "snr", "flags")
 

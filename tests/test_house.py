@@ -48,7 +48,14 @@ def test_types_are_shipped(package: str) -> None:
 def test_all_commands_are_there() -> None:
     names = {point.name for point in COMMANDS}
     assert names >= {"stores-ingest", "stores-info", "stores-verify", "stores-export", "stores-search"}
-    assert names >= {"stores-simulate", "embed-pretrain", "embed-spectra", "embed-probe"}
+    assert names >= {
+        "stores-simulate",
+        "embed-pretrain",
+        "embed-spectra",
+        "embed-probe",
+        "heads-train",
+        "heads-predict",
+    }
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda point: point.name)
@@ -75,6 +82,11 @@ def test_help_needs_nothing_heavy(command) -> None:  # type: ignore[no-untyped-d
         ("stores.search", ["x.zarr", "--spectrum", "a.fits", "--at-rest", "--rv", "b.fits"], "--at-rest and --rv"),
         ("stores.labelling", ["x.zarr", "--catalogue", "saga:x", "--out", "x.parquet", "--radius", "0"], "radius 0"),
         ("embed.pretrain", ["x.zarr", "--out", "README.md"], "is a file"),
+        ("heads.predict", ["--head", "x", "--out", "x.parquet", "--limit", "0"], "--limit 0"),
+        ("heads.predict", ["--head", "nowhere", "--out", "x.parquet"], "'nowhere' holds no head"),
+        ("heads.train", ["--out", "x", "--store", "x.zarr", "--labels", "x.parquet"], "'x.zarr' does not exist"),
+        ("heads.train", ["--out", "README.md", "--store", "x.zarr"], "'README.md' is a file"),
+        ("heads.train", ["--out", "x", "--targets", ","], "--targets ','"),
         ("embed.probe", ["x.zarr", "--labels", "x.csv", "--folds", "0"], "--folds"),
     ],
 )

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from stores_made import BIG_ID, WIDTH, make_embeddings, make_ids, make_vectors
 
+import stores.embedders
 import stores.search
 from stores import EmbeddingStore
+from stores.embedders import find_embedder
 from stores.errors import InputError, ModelError, OptionError, StoreError
 from stores.index import Index, exact_neighbours, index_path, to_unit
-from stores.search import SearchOptions, find_embedder, search
+from stores.search import SearchOptions, search
 from stores.surveys import ReadOptions
 
 
@@ -317,16 +319,17 @@ def test_the_embedder_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatc
     from importlib.metadata import EntryPoint, EntryPoints
 
     def known(*points: EntryPoint) -> None:
-        monkeypatch.setattr(stores.search, "entry_points", lambda **want: EntryPoints(points).select(**want))
+        monkeypatch.setattr(stores.embedders, "entry_points", lambda **want: EntryPoints(points).select(**want))
 
     group = "spectrabridge.embedders"
-    known(EntryPoint("other", "json:loads", group), EntryPoint("default", "json:dumps", group))
+    known(EntryPoint("store", "json:loads", group), EntryPoint("default", "json:dumps", group))
     assert find_embedder() is json.dumps
+    assert find_embedder("store") is json.loads
     known(EntryPoint("default", "no_such_module:embed", group))
     with pytest.raises(ModelError, match=r"'no_such_module:embed' cannot be loaded"):
         find_embedder()
     known()
-    with pytest.raises(ModelError, match="nothing here can embed a file"):
+    with pytest.raises(ModelError, match="nothing here can embed spectra"):
         find_embedder()
 
 

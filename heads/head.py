@@ -1,0 +1,357 @@
+"""Head: from rows of stores to stellar parameters with uncertainties and flags.
+
+    from heads import Head
+    head = Head.from_pretrained("feh-head")
+    found = head.predict("lamost.zarr", embeddings="lamost-embeddings.zarr")
+    found.id, found.value["feh"], found.sigma["feh"], found.flags
+
+A folder holds head.json (what it is, learned from what, how calibrated), members/N/model.safetensors, for heads that
+were adapted and not merged members/N/adapter/, and scaling.safetensors. Nothing in it is a pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from heads.calibration import Calibration, Float
+from heads.ensemble import Ensemble
+from heads.inputs import InputStores, Rows
+from heads.network import HeadNetwork, NetworkOptions
+from heads.novelty import Novelty
+from heads.sample import Sample, features
+from heads.scaling import Scaling
+from stores.errors import ModelError, OptionError
+from stores.flags import Flag
+from stores.provenance import array_digest, file_checksum, provenance
+
+FORMAT = 1
+HEAD = "head.json"
+ROWS_AT_ONCE = 1024
+OUTSIDE_MARGIN = 0.02  # of the range of the training labels, that a value may lie beyond it
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Parameters of n spectra; each value, sigma, low, high is (n,) by label, in its unit.
+
+    low, high: bounds of the central 68 per cent; low90, high90: of 90 per cent; sigma: calibrated
+    flags: those of the spectrum and of the head; members: (seeds, n) values of each member
+    """
+
+    id: NDArray[np.int64]
+    value: Mapping[str, Float]
+    sigma: Mapping[str, Float]
+    low: Mapping[str, Float]
+    high: Mapping[str, Float]
+    low90: Mapping[str, Float]
+    high90: Mapping[str, Float]
+    flags: NDArray[np.uint32]
+    members: Mapping[str, Float]
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[Prediction]) -> Prediction:
+        """Rows of several, one after the other."""
+        joined: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in ("id", "flags")
+        }
+        for name in ("value", "sigma", "low", "high", "low90", "high90", "members"):
+            joined[name] = {
+                label: np.concatenate([getattr(part, name)[label] for part in parts], axis=-1)
+                for label in getattr(parts[0], name)
+            }
+        return cls(**joined)
+
+
+@dataclass
+class Head:
+    """An ensemble of networks with all that turns rows of stores into calibrated parameters.
+
+    members: networks, or networks wrapped by the strategy `adapter`
+    identity: what the stores have to be (InputStores.identity); targets: names of the labels
+    scalings: of each block; label_scaling: of the labels; label_range: (k, 2), of the training stars
+    about: how it was made, as JSON holds it
+    """
+
+    members: list[nn.Module]
+    network: NetworkOptions
+    identity: dict[str, Any]
+    targets: tuple[str, ...]
+    scalings: dict[str, Scaling]
+    label_scaling: Scaling
+    label_range: Float
+    calibration: Calibration
+    novelty: Novelty
+    adapter: str | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    # -- predictions -------------------------------------------------------------------------------------
+
+    def predict(
+        self, spectra: str | Path | None = None, embeddings: str | Path | None = None, rows: Rows = slice(None)
+    ) -> Prediction:
+        """Parameters of rows of stores; of several ones it takes what its input needs.
+
+        Raises StoreError for stores that are not as those it learned from, OptionError if one is lacking.
+        """
+        stores = InputStores.open(self.identity["input"], spectra, embeddings)
+        stores.refuse_unlike(self.identity)
+        return Prediction.concatenated(list(self.parts(stores, rows)))
+
+    def parts(self, stores: InputStores, rows: Rows = slice(None)) -> Iterator[Prediction]:
+        """The same part by part, so that memory does not grow with the rows; at least one part."""
+        chosen = np.arange(len(stores))[rows] if isinstance(rows, slice) else rows
+        ensemble = Ensemble(self.members)
+        for start in range(0, max(len(chosen), 1), ROWS_AT_ONCE):
+            some = chosen[start : start + ROWS_AT_ONCE]
+            span: Rows = some
+            if len(some) and np.array_equal(some, np.arange(some[0], some[0] + len(some))):
+                span = slice(int(some[0]), int(some[0]) + len(some))  # read in one go
+            x = features(stores.read(span), self.scalings)
+            ids, flags = stores.main.read("id", span), stores.main.read("flags", span)
+            yield self.predict_features(x, ids, flags, ensemble)
+
+    def predict_sample(self, sample: Sample) -> Prediction:
+        """Parameters of the spectra of a sample, in its order; flags of the head only."""
+        flags = np.zeros(len(sample), dtype=np.uint32)
+        return self.predict_features(features(sample.blocks, self.scalings), sample.id, flags)
+
+    def predict_features(
+        self,
+        x: NDArray[np.float32],
+        ids: NDArray[np.int64],
+        flags: NDArray[np.uint32],
+        ensemble: Ensemble | None = None,
+    ) -> Prediction:
+        """Parameters from standardised features (n, d)."""
+        members, sigmas = self.raw(x, ensemble)
+        value, sigma = mixture(members, sigmas)
+        flags = flags | self._flags(x, value)
+        empty = (flags & np.uint32(Flag.NO_VALID_PIXELS | Flag.UNREADABLE)) != 0
+        value, members = (np.where(empty[:, None], np.nan, values) for values in (value, members))
+        bounds = [
+            self.calibration.sigma(value, sigma),
+            *self.calibration.interval(value, sigma, 0.16),
+            *self.calibration.interval(value, sigma, 0.05),
+        ]
+        bounds = [np.where(empty[:, None], np.nan, bound) for bound in bounds]
+
+        def by_label(values: Float) -> dict[str, Float]:
+            return {target: values[..., i] for i, target in enumerate(self.targets)}
+
+        named = dict(zip(("sigma", "low", "high", "low90", "high90"), map(by_label, bounds), strict=True))
+        return Prediction(ids, by_label(value), **named, flags=flags, members=by_label(members))
+
+    def raw(self, x: NDArray[np.float32], ensemble: Ensemble | None = None) -> tuple[Float, Float]:
+        """Value and uncalibrated sigma (seeds, n, k) of each member, in the labels' units."""
+        outputs = (ensemble or Ensemble(self.members)).predict(torch.from_numpy(x)).double().numpy()
+        scatter = self.label_scaling.scatter
+        return self.label_scaling.mean + outputs[..., 0] * scatter, np.exp(outputs[..., 1]) * scatter
+
+    def _flags(self, x: NDArray[np.float32], value: Float) -> NDArray[np.uint32]:
+        flags = np.zeros(len(x), dtype=np.uint32)
+        if len(x) == 0:
+            return flags
+        flags[self.novelty.unlike(x)] |= np.uint32(Flag.OUT_OF_DISTRIBUTION)
+        low, high = self.label_range.T
+        margin = OUTSIDE_MARGIN * (high - low)
+        outside = ((value < low - margin) | (value > high + margin)).any(axis=1)
+        flags[outside] |= np.uint32(Flag.OUTSIDE_LABELS)
+        return flags
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that decides predictions and flags, and which stores are read."""
+        tensors = [value.numpy() for member in self.members for value in member.state_dict().values()]
+        scalings = [part for one in (*self.scalings.values(), self.label_scaling) for part in (one.mean, one.scatter)]
+        rest: list[Any] = [self.label_range, self.novelty.axes, self.novelty.references]
+        told = [self.calibration.as_json(), self.targets, self.novelty.threshold, self.identity, self.adapter]
+        text = np.frombuffer(json.dumps(told, sort_keys=True).encode(), dtype=np.uint8)
+        return array_digest(text, *tensors, *scalings, *rest)
+
+    # -- at rest -----------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the head to a folder, whole or not at all; one that holds a head is replaced.
+
+        Raises OptionError for a folder that holds something else.
+        """
+        from safetensors.numpy import save_file as save_arrays
+
+        from heads.adapters import get_adapter
+
+        folder = Path(folder).absolute()
+        refuse_folder(folder)
+        building = folder.with_name(f"{folder.name}.building-{os.getpid()}")
+        building.mkdir(parents=True)
+        try:
+            for number, member in enumerate(self.members):
+                own = building / "members" / str(number)
+                own.mkdir(parents=True)
+                network = plain(member)
+                _save_network(network, own / "model.safetensors")
+                if self.adapter is not None:
+                    get_adapter(self.adapter).save(member, own / "adapter")
+            arrays = {
+                "label/mean": self.label_scaling.mean,
+                "label/scatter": self.label_scaling.scatter,
+                "label/range": self.label_range,
+                "novelty/axes": self.novelty.axes,
+                "novelty/references": self.novelty.references,
+            }
+            for name, scaling in self.scalings.items():
+                arrays |= {f"block/{name}/mean": scaling.mean, f"block/{name}/scatter": scaling.scatter}
+            save_arrays(
+                {name: np.ascontiguousarray(value) for name, value in arrays.items()}, building / "scaling.safetensors"
+            )
+            told = {**self._json(), "files": _checksums(building)}
+            (building / HEAD).write_text(json.dumps(told, indent=1) + "\n")
+            take_place(building, folder)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+
+    def _json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "kind": "head",
+            "targets": self.targets,
+            "identity": self.identity,
+            "network": self.network.as_json(),
+            "blocks": list(self.scalings),
+            "members": len(self.members),
+            "adapter": self.adapter,
+            "calibration": self.calibration.as_json(),
+            "novelty_threshold": self.novelty.threshold,
+            "fingerprint": self.fingerprint,
+            "about": self.about,
+            **provenance(),
+        }
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Head:
+        """Read a head; raises ModelError if the folder holds none or is damaged."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file as load_arrays
+
+        from heads.adapters import get_adapter
+
+        folder = Path(folder)
+        try:
+            told = json.loads((folder / HEAD).read_text())
+        except (OSError, ValueError):
+            raise ModelError(f"'{folder}' holds no head (no readable {HEAD}); make one with heads-train.") from None
+        if not isinstance(told, dict) or told.get("kind") != "head" or told.get("format") != FORMAT:
+            raise ModelError(f"'{folder}' holds no head of format {FORMAT}; make it again with heads-train.")
+        try:
+            _refuse_changed(folder, told["files"])
+            arrays = load_arrays(folder / "scaling.safetensors")
+            network = NetworkOptions.from_json(told["network"])
+            members: list[nn.Module] = []
+            for number in range(told["members"]):
+                own = folder / "members" / str(number)
+                member: nn.Module = _load_network(network, own / "model.safetensors")
+                if told["adapter"] is not None:
+                    member = get_adapter(told["adapter"]).load(member, own / "adapter")  # type: ignore[arg-type]
+                members.append(member.eval())
+            head = cls(
+                members=members,
+                network=network,
+                identity=told["identity"],
+                targets=tuple(told["targets"]),
+                scalings={
+                    name: Scaling(arrays[f"block/{name}/mean"], arrays[f"block/{name}/scatter"])
+                    for name in told["blocks"]
+                },
+                label_scaling=Scaling(arrays["label/mean"], arrays["label/scatter"]),
+                label_range=arrays["label/range"],
+                calibration=Calibration.from_json(told["calibration"]),
+                novelty=Novelty(arrays["novelty/axes"], arrays["novelty/references"], told["novelty_threshold"]),
+                adapter=told["adapter"],
+                about=told["about"],
+            )
+        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError, TypeError, AttributeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ModelError(f"the head in '{folder}' is damaged ({reason}); copy or make it again.") from None
+        if head.fingerprint != told["fingerprint"]:
+            raise ModelError(f"the head in '{folder}' was changed after it was written; copy or make it again.")
+        return head
+
+
+def mixture(values: Float, sigmas: Float) -> tuple[Float, Float]:
+    """Mean and sigma (n, k) of the equal mixture of members (seeds, n, k)."""
+    sigma: Float = np.sqrt((sigmas**2).mean(axis=0) + values.var(axis=0))
+    return values.mean(axis=0), sigma
+
+
+def plain(member: nn.Module) -> HeadNetwork:
+    """The network inside a member, whatever a strategy wrapped around it."""
+    return next(module for module in member.modules() if isinstance(module, HeadNetwork))
+
+
+def refuse_folder(folder: Path) -> None:
+    """Raise an OptionError if no head can be written to a folder, as it is there and holds something else."""
+    if folder.is_dir() and (not any(folder.iterdir()) or (folder / HEAD).is_file()):
+        return
+    if folder.exists() or folder.is_symlink():
+        raise OptionError(f"'{folder}' exists and holds no head; choose another folder.")
+
+
+def take_place(building: Path, folder: Path) -> None:
+    """Rename a folder; what has that name goes, or comes back if this fails."""
+    old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        building.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file by its path in the folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): file_checksum(path) for path in files}
+
+
+def _refuse_changed(folder: Path, files: Mapping[str, str]) -> None:
+    """Raise a ModelError for a file that is not there or not as it was written."""
+    for name, checksum in files.items():
+        whole = (folder / name).is_file()
+        if not whole or file_checksum(folder / name) != checksum:
+            fault = "was changed after it was written" if whole else "is missing"
+            raise ModelError(f"the head in '{folder}' is damaged ({name} {fault}); copy or make it again.")
+
+
+def _save_network(network: HeadNetwork, path: Path) -> None:
+    """Weights under their plain names: peft renames what it wraps."""
+    from safetensors.torch import save_file
+
+    state = {}
+    for name, value in network.state_dict().items():
+        if ".lora_" not in name:
+            state[name.replace(".base_layer.", ".")] = value.contiguous()
+    save_file(state, path)
+
+
+def _load_network(options: NetworkOptions, path: Path) -> HeadNetwork:
+    from safetensors.torch import load_file
+
+    network = HeadNetwork(options)
+    network.load_state_dict(load_file(path))
+    return network

@@ -1,0 +1,28 @@
+"""The library: heads inside the package, by name, and where any head lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stores.errors import ModelError
+
+BUILT_IN = Path(__file__).parent / "models"
+
+
+def built_in_heads() -> list[str]:
+    """Names of the heads inside the package."""
+    return sorted(path.parent.name for path in BUILT_IN.glob("*/head.json"))
+
+
+def find_head(name: str | Path) -> Path:
+    """The folder of a head: a built-in one by its name, or the folder itself. Raises ModelError if there is none."""
+    known = built_in_heads()
+    if str(name) in known:
+        return BUILT_IN / name
+    if Path(name).is_dir():
+        return Path(name)
+    shown = ", ".join(known) or "there are none yet"
+    raise ModelError(
+        f"'{name}' holds no head and is none of the built-in ones ({shown}); name another, or make one with "
+        "heads-train."
+    )

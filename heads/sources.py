@@ -1,0 +1,165 @@
+"""Sources: stores with labels, and which of their stars are learned from and which are kept apart.
+
+Stars of the part `test` of any source are learned from in none: not by their id, nor by their position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heads.inputs import InputStores
+from heads.sample import Sample, merged_stars
+from stores.catalogue import SENSIBLE, UNITS
+from stores.errors import InputError, OptionError
+from stores.labels import Labels
+
+if TYPE_CHECKING:
+    from heads.calibration import Float
+
+TEST = "test"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Opened stores of the same spectra, and their labels.
+
+    spec: the file of the labels as it was named, for errors
+    """
+
+    stores: InputStores
+    labels: Labels
+    spec: str
+
+    @classmethod
+    def open(cls, stores: InputStores, spec: str) -> Source:
+        """spec: a table of stores-labels, or KIND:FILE, which is matched and split as stores-labels does."""
+        if Path(spec).exists() or ":" not in spec:
+            return cls(stores, Labels.load(spec), spec)
+        from stores.labelling import LabelOptions, label_store
+
+        options = LabelOptions(path=stores.main.path, catalogue=(spec,), out=Path("labels.parquet"))
+        return cls(stores, label_store(stores.main, options), spec)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a head remembers of it, as JSON holds it."""
+        stores = {
+            kind: {"path": str(one.path), "fingerprint": one.fingerprint, "survey": one.attributes["survey"]}
+            for kind, one in self.stores.stores.items()
+        }
+        return {"stores": stores, "labels": {"file": self.spec, "fingerprint": self.labels.fingerprint}}
+
+    def sample(self, targets: tuple[str, ...], teff_range: tuple[float, float] | None = None) -> Sample:
+        """The usable stars that have a label.
+
+        Raises OptionError for labels that there are not, InputError for numbers that cannot be, or without any star.
+        """
+        for target in (*targets, *(() if teff_range is None else ("teff",))):
+            if target not in self.labels.values:
+                shown = ", ".join(self.labels.names) or "none"
+                raise OptionError(f"'{self.spec}' has no label '{target}' (it has {shown}); check --targets.")
+        for target in targets:
+            self._refuse_absurd(target, self.labels.values[target])
+        sample = Sample.join(self.stores, self.labels, targets)
+        if teff_range is None:
+            return sample
+        teff = self.labels.values["teff"][np.searchsorted(self.labels.id, sample.id)]
+        chosen = np.flatnonzero((teff > teff_range[0]) & (teff < teff_range[1]))
+        if not len(chosen):
+            raise InputError(f"no star of '{self.spec}' has a teff in that --teff-range; widen it.")
+        return sample.take(chosen)
+
+    def _refuse_absurd(self, target: str, value: Float) -> None:
+        low, high = SENSIBLE.get(target, (-np.inf, np.inf))
+        wrong = np.flatnonzero(np.isfinite(value) & ~((value > low) & (value <= high)))
+        if len(wrong):
+            row, unit = wrong[0], UNITS.get(target, "")
+            raise InputError(
+                f"'{self.spec}' has {len(wrong)} numbers that cannot be a {target}, such as {value[row]:g} {unit} of "
+                f"id {self.labels.id[row]}; leave unknown labels empty."
+            )
+
+    def apart(self, sample: Sample) -> NDArray[np.bool_]:
+        """(n,) True for the rows of its sample that are in the part `test`."""
+        if TEST not in self.labels.parts:
+            return np.zeros(len(sample), dtype=bool)
+        return np.isin(sample.id, self.labels.id[self.labels.in_part(TEST)])
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Stars to learn from; those kept apart; those of the source survey, to be replayed, if any were asked for."""
+
+    training: Sample
+    test: Sample
+    replay: Sample | None = None
+
+
+def open_all(
+    name: str,
+    spectra: Sequence[Path],
+    embeddings: Sequence[Path],
+    labels: Sequence[str],
+    identity: Mapping[str, Any] | None = None,
+) -> list[Source]:
+    """Sources for an input, as many as there are labels; all alike, and as a base head's stores if there is one.
+
+    Raises StoreError for stores that are not alike.
+    """
+    opened: list[InputStores] = []
+    for number in range(len(labels)):
+        stores = InputStores.open(
+            name, spectra[number] if spectra else None, embeddings[number] if embeddings else None
+        )
+        if identity is not None:
+            stores.refuse_unlike(identity)
+        elif opened:
+            stores.refuse_unlike(opened[0].identity, f"'{opened[0].main.path}'")
+        opened.append(stores)
+    return [Source.open(stores, spec) for stores, spec in zip(opened, labels, strict=True)]
+
+
+def parts(
+    sources: Sequence[Source],
+    targets: tuple[str, ...],
+    *,
+    replay: Sequence[Source] = (),
+    shares: Sequence[float] | None = None,
+    teff_range: tuple[float, float] | None = None,
+) -> Parts:
+    """The stars of sources, shared out.
+
+    replay: sources of another survey; their own stars of the part `test` are not learned from either
+    shares: see Sample.concatenated
+    """
+    all_sources = [*sources, *replay]
+    samples = [source.sample(targets, teff_range) for source in all_sources]
+    apart = np.concatenate([source.apart(sample) for source, sample in zip(all_sources, samples, strict=True)])
+    star = _stars(all_sources, samples)
+    learned = ~np.isin(star, star[apart])
+    ends = np.cumsum([len(sample) for sample in samples])[:-1]
+    learn = _taken(samples, np.split(learned, ends))
+    keep = _taken(samples[: len(sources)], np.split(apart, ends)[: len(sources)])
+    replayed = Sample.concatenated(learn[len(sources) :]) if replay else None
+    return Parts(Sample.concatenated(learn[: len(sources)], shares), Sample.concatenated(keep), replayed)
+
+
+def _taken(samples: Iterable[Sample], chosen: Iterable[NDArray[np.bool_]]) -> list[Sample]:
+    return [sample.take(np.flatnonzero(rows)) for sample, rows in zip(samples, chosen, strict=False)]
+
+
+def _stars(sources: Sequence[Source], samples: Sequence[Sample]) -> NDArray[np.int64]:
+    """Numbers (n,) of the stars of all rows: by position, by what the labels say, and by id within a survey."""
+    survey = np.repeat(
+        np.unique([source.stores.main.attributes["survey"] for source in sources], return_inverse=True)[1],
+        [len(sample) for sample in samples],
+    )
+    ids = np.concatenate([sample.id for sample in samples])
+    spectrum = np.unique(np.stack([survey, ids]), axis=1, return_inverse=True)[1].ravel()
+    return merged_stars(samples, [spectrum + 1])

@@ -1,0 +1,297 @@
+"""heads-train: labels and stores of one survey -> a head; with --adapter, a head of one survey -> another survey.
+
+    heads-train --input spectra --store lamost.zarr --labels lamost.parquet --targets teff,logg,feh --out lamost-head
+    heads-train --input fused --store desi.zarr --embeddings desi-embeddings.zarr --labels apogee:allStar.fits \\
+        --out desi-head
+    heads-train --store desi.zarr --labels desi.parquet --adapter kriging --base lamost-head --out desi-head
+    heads-train --store desi.zarr --labels desi.parquet --adapter auto --base lamost-head --out desi-head
+
+Labels are a table of stores-labels, or KIND:FILE as stores-labels takes them, one for each store. Stars of the part
+`test` are never trained on; how the head does on them is printed and kept. HEAD/ holds the head (heads.head) and
+curves.png. `auto` picks a strategy for each label by the stars to learn from alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stores.command import run_command, say
+from stores.errors import OptionError
+
+if TYPE_CHECKING:
+    from heads.bundle import Bundle
+    from heads.head import Head
+    from heads.sample import Sample
+    from heads.sources import Parts, Source
+    from heads.training import TrainOptions
+
+AUTO = "auto"
+INPUT = "spectra"
+TARGETS = "teff,logg,feh,alphafe"
+
+
+@dataclass(kw_only=True)
+class HeadTrainOptions:
+    """Train a head on the labelled stars of stores, or take one to another survey."""
+
+    input: str | None = None
+    """What it learns from: spectra (the default), embedding or fused; with --base, what the base learned from."""
+    store: tuple[Path, ...] = ()
+    """Spectra stores."""
+    embeddings: tuple[Path, ...] = ()
+    """Embedding stores, in the same order."""
+    labels: tuple[str, ...] = ()
+    """Labels of each store: a table of stores-labels, or KIND:FILE as there."""
+    targets: str | None = None
+    """Labels to learn, separated by commas (default: teff,logg,feh,alphafe); with --base, those of the base."""
+    out: Path
+    """Folder of the head."""
+    adapter: str | None = None
+    """Strategy that takes --base to these stars; auto picks one for each label."""
+    base: Path | None = None
+    """The head to start from: a folder, or the name of a built-in one."""
+    replay_store: tuple[Path, ...] = ()
+    """Spectra stores of the source survey, for strategies that replay its stars."""
+    replay_embeddings: tuple[Path, ...] = ()
+    """Embedding stores of the source survey."""
+    replay_labels: tuple[str, ...] = ()
+    """Labels of the source survey."""
+    teff_range: tuple[float, float] | None = None
+    """Only stars whose label teff lies in this range, K."""
+    shares: tuple[float, ...] = ()
+    """How much each store counts as a whole; every spectrum counts alike without."""
+    epochs: float | None = None
+    """Passes over the stars, if not the strategy's own number."""
+    learning_rate: float | None = None
+    """The largest one, if not the strategy's own."""
+    batch_size: int | None = None
+    """Stars in a batch, if not the strategy's own number."""
+    seeds: int = 5
+    """Members of a new ensemble; an adapted one has those of its base."""
+    seed: int = 0
+    """Seed of weights, folds and order."""
+    balance: float = 0.5
+    """How much rare [Fe/H] count: 0 every star alike, 1 every [Fe/H] alike."""
+    overwrite: bool = False
+    """Replace a head of that name."""
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in (self.targets or TARGETS).split(",") if name.strip())
+
+    def check(self) -> None:
+        """Refuse what cannot work before anything heavy is loaded."""
+        names = self.target_names
+        if not names or len(set(names)) < len(names):
+            raise OptionError(f"--targets '{self.targets}' must name some labels, each once, such as feh,teff.")
+        if (self.adapter is None) != (self.base is None):
+            raise OptionError("--adapter and --base go together: a strategy, and the head that it starts from.")
+        if self.out.name in ("", ".."):
+            raise OptionError(f"--out '{self.out}' names no folder of its own; give it a name, such as lamost-head.")
+        if self.out.is_file():
+            raise OptionError(f"'{self.out}' is a file; name a folder with --out.")
+        if self.out.exists() and not self.overwrite:
+            raise OptionError(f"'{self.out}' exists; choose another --out or add --overwrite.")
+        around = next(parent for parent in self.out.absolute().parents if parent.exists())
+        if not around.is_dir():
+            raise OptionError(f"'{around}' is a file; choose another --out.")
+        count = _count(self.store, self.embeddings, self.labels)
+        if self.shares and (len(self.shares) != count or not min(self.shares) > 0):
+            raise OptionError(f"--shares needs a number above 0 for each of the {count} stores.")
+        if self.replay_store or self.replay_embeddings or self.replay_labels:
+            if self.base is None:
+                raise OptionError("--replay-labels is for taking a --base to another survey; leave it out.")
+            _count(self.replay_store, self.replay_embeddings, self.replay_labels, "--replay-")
+        if self.teff_range is not None and not self.teff_range[0] < self.teff_range[1]:
+            raise OptionError(f"--teff-range {self.teff_range[0]:g} {self.teff_range[1]:g} must rise.")
+        for path in (*self.store, *self.embeddings, *self.replay_store, *self.replay_embeddings):
+            if not path.exists():
+                raise OptionError(f"'{path}' does not exist; check the path.")
+
+
+def _count(spectra: Sequence[Path], embeddings: Sequence[Path], labels: Sequence[str], flag: str = "--") -> int:
+    """How many stores there are; refuses counts that do not fit."""
+    counts = {len(paths) for paths in (spectra, embeddings) if paths}
+    if len(counts) != 1:
+        raise OptionError(
+            f"name the stores with {flag}store, {flag}embeddings or both, as many of the one as of the other."
+        )
+    count = counts.pop()
+    if len(labels) != count:
+        raise OptionError(
+            f"{flag}labels names {len(labels)} tables for {count} store{'s' if count > 1 else ''}; give one for each."
+        )
+    return count
+
+
+def train(options: HeadTrainOptions) -> int:
+    """Train or adapt, judge on the stars kept apart, save; returns the exit status."""
+    options.check()
+    from heads.head import refuse_folder
+    from heads.sources import open_all, parts
+    from heads.training import TrainOptions
+
+    refuse_folder(options.out)
+    how = TrainOptions(
+        seeds=options.seeds,
+        seed=options.seed,
+        balance=options.balance,
+        epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        batch_size=options.batch_size,
+    )
+    base = None if options.base is None else _base(options, options.base)
+    name, identity = (options.input or INPUT, None) if base is None else (base.identity["input"], base.identity)
+    sources = open_all(name, options.store, options.embeddings, options.labels, identity)
+    old: list[Source] = []
+    if options.replay_labels and _replays(str(options.adapter)):
+        old = open_all(name, options.replay_store, options.replay_embeddings, options.replay_labels, identity)
+    found = parts(
+        sources,
+        options.target_names if base is None else base.targets,
+        replay=old,
+        shares=options.shares or None,
+        teff_range=options.teff_range,
+    )
+    _tell(found)
+    about: dict[str, Any] = {"sources": [source.about for source in sources]}
+    if base is None:
+        from heads.training import train_head
+
+        outcome = train_head(found.training, sources[0].stores.identity, how, _watch("training"))
+        return _finish(replace(outcome.head, about=outcome.told), options, found, about)
+    before = {name: value for name, value in base.about.items() if name != "history"}
+    about |= {
+        "base": {"path": str(options.base), "fingerprint": base.fingerprint, "about": before},
+        "replay": [source.about for source in old],
+    }
+    # heads of earlier versions remember no more than the fingerprint of their preparation
+    base = replace(base, identity={**base.identity, "preprocessing": sources[0].stores.identity["preprocessing"]})
+    return _finish(_adapted(base, options, how, found), options, found, about)
+
+
+def _base(options: HeadTrainOptions, folder: Path) -> Head:
+    """The head to start from. Raises OptionError for one that does not do, or options that it contradicts."""
+    from heads.adapters import get_adapter
+    from heads.bundle import load_head
+    from heads.head import Head
+    from heads.library import find_head
+
+    if options.adapter != AUTO:
+        get_adapter(str(options.adapter))
+    base = load_head(find_head(folder))
+    if not isinstance(base, Head):
+        raise OptionError(f"'{folder}' joins several heads; start from a single one.")
+    if base.adapter is not None:
+        raise OptionError(f"'{folder}' was adapted by '{base.adapter}' already; start from the one before.")
+    if options.targets is not None and set(options.target_names) != set(base.targets):
+        raise OptionError(f"'{folder}' gives {', '.join(base.targets)}; leave --targets out, or name just those.")
+    if options.input not in (None, base.identity["input"]):
+        raise OptionError(f"'{folder}' reads the input {base.identity['input']}, not {options.input}; leave it out.")
+    return base
+
+
+def _replays(adapter: str) -> bool:
+    """Whether stars of the source survey are of use, which is said where they are not."""
+    from heads.adapters import get_adapter
+
+    if adapter == AUTO or get_adapter(adapter).replays:
+        return True
+    say(f"note: the strategy '{adapter}' replays no stars; those of --replay-labels are not read.")
+    return False
+
+
+def _adapted(base: Head, options: HeadTrainOptions, how: TrainOptions, found: Parts) -> Head | Bundle:
+    """The base, taken to other stars, with what is told of its training."""
+    from heads.auto import adapt_auto
+    from heads.training import adapt_head
+
+    assert options.adapter is not None
+    base = replace(base, about={})
+    if options.adapter == AUTO:
+        chosen = adapt_auto(base, found.training, how, replay=found.replay, watch=_watch)
+        print(chosen.table())
+        say(f"picked: {', '.join(f'{label} by {name}' for label, name in chosen.picked.items())}.")
+        return chosen.head
+    outcome = adapt_head(
+        base, found.training, options.adapter, how, replay=found.replay, watch=_watch(options.adapter)
+    )
+    return replace(outcome.head, about=outcome.told)
+
+
+def _finish(head: Head | Bundle, options: HeadTrainOptions, found: Parts, about: dict[str, Any]) -> int:
+    """Judge, save and say what was made."""
+    from heads.bundle import Bundle
+    from heads.score import score_table, scores
+
+    measured = scores(head, found.test) if len(found.test) else {}
+    if any(measured.values()):
+        print(score_table(measured))
+    told = {"options": asdict(options), **about, **_counts(found.training), "test": measured}
+    head.about = plain({**told, **head.about})
+    head.save_pretrained(options.out)
+    parts = {options.out: head}
+    if isinstance(head, Bundle):
+        parts = {options.out / "parts" / name: part for name, part in head.heads.items()}
+    for folder, part in parts.items():
+        _draw(part, folder)
+    say(f"'{options.out}': a head for {', '.join(head.targets)}.")
+    return 0
+
+
+def _draw(head: Any, folder: Path) -> None:
+    """The curves of a head that has any, and how many weights were trained."""
+    from heads.curves import draw
+    from heads.fit import History
+
+    history, weights = History(**head.about["history"]), head.about["weights"]
+    if history.step:
+        draw(history, folder / "curves.png")
+    say(f"'{folder.name}': {weights['trained']:,} of {weights['total']:,} weights of a member trained.")
+
+
+def _tell(found: Parts) -> None:
+    counts = _counts(found.training)
+    kept = f"{len(found.test)} kept apart" if len(found.test) else "none kept apart, as none is in a part 'test'"
+    replayed = "" if found.replay is None else f", {len(found.replay)} of the source survey to replay"
+    say(f"{counts['spectra']} spectra of {counts['stars']} stars to learn from, {kept}{replayed}.")
+
+
+def _counts(sample: Sample) -> dict[str, Any]:
+    """Spectra, stars, and spectra with each label."""
+    import numpy as np
+
+    labelled = dict(zip(sample.targets, np.isfinite(sample.y).sum(axis=0).tolist(), strict=True))
+    return {"spectra": len(sample), "stars": len(np.unique(sample.star)), "labelled": labelled}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON holds it: paths as text, what is no number as null."""
+    if isinstance(value, dict):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _watch(what: str) -> Any:
+    from stores.progress import progress
+
+    return lambda steps: progress(steps, what, unit="step", total=len(steps))
+
+
+def main() -> None:
+    """Entry point of heads-train."""
+    run_command(HeadTrainOptions, train, "heads-train")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Embedders: what makes embeddings of spectra, by name; this package knows of `embed` by these names only.
+
+The entry-point group `spectrabridge.embedders` has `default`, which embeds a file, `store`, which embeds a spectra
+store, and `check`, which says beforehand whether that will work.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from stores.errors import ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stores.embeddings import EmbeddingStore
+    from stores.surveys import ReadOptions
+    from stores.velocities import Velocities
+
+EMBEDDERS = "spectrabridge.embedders"
+
+
+class Embedder(Protocol):
+    """Embeds every spectrum of a file as a store was made: ids (n,) int64, embeddings (n, d) float32."""
+
+    def __call__(
+        self,
+        path: Path,
+        survey: str,
+        store: EmbeddingStore,
+        model: str | None,
+        options: ReadOptions,
+        velocities: Velocities | None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
+
+
+class StoreEmbedder(Protocol):
+    """Embeds a spectra store into an embedding store `out`; what is unfinished there is finished."""
+
+    def __call__(self, spectra: Path, out: Path, model: str) -> None: ...
+
+
+class ModelCheck(Protocol):
+    """Raises ModelError if a model cannot be had, or has not the fingerprint."""
+
+    def __call__(self, model: str, fingerprint: str) -> None: ...
+
+
+def find_embedder(name: str = "default") -> Any:
+    """The entry point of this name: an Embedder, StoreEmbedder or ModelCheck. Raises ModelError if there is none."""
+    for point in entry_points(group=EMBEDDERS, name=name):
+        try:
+            return point.load()
+        except ImportError as error:
+            raise ModelError(f"the embedder '{point.value}' cannot be loaded ({error}).") from None
+    raise ModelError("nothing here can embed spectra; install spectrabridge again with its package embed.")

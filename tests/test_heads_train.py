@@ -1,0 +1,630 @@
+"""heads-train: what is kept apart stays apart, what was made is told, and what cannot work is one sentence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from heads_made import TARGETS, make_features, make_labels, make_truth
+from stores_made import BIG_ID, make_embeddings, make_spectra
+
+from heads import Head, InputStores, Sample, TrainOptions, adapt_head
+from heads.adapters import load_adapters
+from heads.bundle import Bundle, load_head
+from heads.fit import FitOptions
+from heads.score import scores
+from heads.sources import Source, open_all, parts
+from heads.train import HeadTrainOptions, main, plain, train
+from stores import Labels, SpectraBridgeError
+from stores.errors import InputError, ModelError, OptionError, StoreError
+from stores.labelling import LabelOptions, label
+
+N, TRAIN = 80, 64  # spectra, of which the last are in the part `test`
+WILD = {"feh": 9.0, "teff": 9e4}
+
+
+def make_survey(
+    folder: Path, name: str, first: int = 0, *, seed: int = 0, sky: int = 0, test: slice = slice(TRAIN, N)
+) -> dict[str, Path]:
+    """An embedding store of N stars with ids from BIG_ID + first on, and their labels.
+
+    seed: of labels and noise; sky: of the positions, so that stores with the same sky are of the same stars
+    """
+    truth = make_truth(N, seed)
+    ids = BIG_ID + first + np.arange(N)
+    vectors = make_features(truth, seed)
+    store = make_embeddings(folder / f"{name}.zarr", N, vectors=vectors, ids=ids, seed=sky)
+    save_labels(folder / f"{name}.parquet", ids, truth, test)
+    return {"store": store.path, "labels": folder / f"{name}.parquet"}
+
+
+def save_labels(path: Path, ids: Any, truth: dict[str, Any], test: slice | None) -> Path:
+    split = np.zeros(len(ids), dtype=np.int64)
+    split[slice(0, 0) if test is None else test] = 1
+    replace(make_labels(ids, truth), split=split, parts=("train", "test")).save(path)
+    return path
+
+
+def changed_labels(survey: dict[str, Path], rows: Any, folder: Path, values: dict[str, float] = WILD) -> Path:
+    """Another table with other labels for some rows."""
+    labels = Labels.load(survey["labels"])
+    changed = {name: value.copy() for name, value in labels.values.items()}
+    for name, value in values.items():
+        changed[name][rows] = value
+    path = folder / f"changed-{survey['labels'].name}"
+    replace(labels, values=changed).save(path)
+    return path
+
+
+def options(out: Path, *surveys: dict[str, Path], **more: Any) -> HeadTrainOptions:
+    given: dict[str, Any] = {
+        "input": "embedding",
+        "embeddings": tuple(survey["store"] for survey in surveys),
+        "labels": tuple(str(survey["labels"]) for survey in surveys),
+        "targets": ",".join(TARGETS),
+        "seeds": 2,
+        "epochs": 3,
+        "out": out,
+    }
+    return HeadTrainOptions(**(given | more))
+
+
+def made(out: Path, *surveys: dict[str, Path], **more: Any) -> Head:
+    assert train(options(out, *surveys, **more)) == 0
+    head = load_head(out)
+    assert isinstance(head, Head)
+    return head
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("train")
+
+
+@pytest.fixture(scope="module")
+def one(folder: Path) -> dict[str, Path]:
+    return make_survey(folder, "one")
+
+
+@pytest.fixture(scope="module")
+def other(folder: Path) -> dict[str, Path]:
+    """Other spectra of the same stars, of which others are in the part `test`."""
+    return make_survey(folder, "other", 1000, seed=5, test=slice(0, 10))
+
+
+@pytest.fixture(scope="module")
+def elsewhere(folder: Path) -> dict[str, Path]:
+    """Spectra of other stars."""
+    return make_survey(folder, "elsewhere", 2000, seed=7, sky=1)
+
+
+@pytest.fixture(scope="module")
+def base(folder: Path, one: dict[str, Path]) -> Path:
+    made(folder / "base", one)
+    return folder / "base"
+
+
+def adapted(base: Path, **more: Any) -> dict[str, Any]:
+    """Options that take a head to another survey."""
+    return {"input": None, "targets": None, "epochs": None, "base": base, **more}
+
+
+# -- a new head --------------------------------------------------------------------------------------------
+
+
+def test_a_head_is_trained_judged_and_told(
+    one: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = made(tmp_path / "head", one, epochs=60)
+    said = capsys.readouterr()
+    assert f"{TRAIN} spectra of {TRAIN} stars to learn from, {N - TRAIN} kept apart." in said.err
+    stores = InputStores.open("embedding", embeddings=one["store"])
+    sample = Sample.join(stores, Labels.load(one["labels"]), TARGETS)
+    measured = scores(head, sample.take(np.arange(TRAIN, N)))
+    assert head.about["test"] == plain(measured)
+    assert measured["feh"]["all"]["n"] == N - TRAIN
+    assert measured["feh"]["all"]["r2"] > 0.8  # it has learned
+    assert f"{measured['feh']['all']['sigma']:.3f}" in said.out
+    assert (head.targets, head.identity) == (TARGETS, stores.identity)
+    assert head.about["options"]["targets"] == "feh,teff"
+    assert head.about["options"]["epochs"] == 60
+    assert head.about["options"]["embeddings"] == [str(one["store"])]
+    assert (head.about["spectra"], head.about["stars"]) == (TRAIN, TRAIN)
+    assert head.about["labelled"] == {"feh": TRAIN, "teff": TRAIN}
+    [source] = head.about["sources"]
+    assert source["labels"]["fingerprint"] == Labels.load(one["labels"]).fingerprint
+    assert source["stores"]["embeddings"]["fingerprint"] == stores.main.fingerprint
+    weights = sum(value.numel() for value in head.members[0].parameters())
+    assert head.about["weights"] == {"trained": weights, "total": weights}
+    assert f"{weights:,} of {weights:,} weights" in said.err
+    told = json.loads((tmp_path / "head" / "head.json").read_text())
+    assert {"command", "commit", "version", "created"} <= set(told)
+    assert (tmp_path / "head" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_seed_gives_the_same_bits(one: dict[str, Path], tmp_path: Path) -> None:
+    first, again = (made(tmp_path / name, one) for name in ("first", "again"))
+    assert first.fingerprint == again.fingerprint
+    assert made(tmp_path / "head", one, seed=1).fingerprint != first.fingerprint
+
+
+def test_an_older_head_is_replaced_on_demand(one: dict[str, Path], tmp_path: Path) -> None:
+    first = made(tmp_path / "head", one)
+    assert made(tmp_path / "head", one, seed=1, overwrite=True).fingerprint != first.fingerprint
+
+
+def test_without_a_part_test_nothing_is_kept_apart(
+    one: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = replace(Labels.load(one["labels"]), split=None, parts=())
+    labels.save(tmp_path / "whole.parquet")
+    head = made(tmp_path / "head", {**one, "labels": tmp_path / "whole.parquet"})
+    assert (head.about["spectra"], head.about["test"]) == (N, {})
+    said = capsys.readouterr()
+    assert "none kept apart, as none is in a part 'test'" in said.err
+    assert "stars kept apart" not in said.out
+
+
+def test_labels_of_a_catalogue_are_those_of_stores_labels(one: dict[str, Path], tmp_path: Path) -> None:
+    truth = make_truth(N)
+    lines = [f"{BIG_ID + i},{truth['feh'][i]!r},{truth['teff'][i]!r}" for i in range(N)]
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["id,feh,teff", *(line.replace("np.float64(", "").replace(")", "") for line in lines)]))
+    label(LabelOptions(path=one["store"], catalogue=(f"table:{table}",), out=tmp_path / "labels.parquet"))
+    written = made(tmp_path / "written", {**one, "labels": tmp_path / "labels.parquet"})
+    direct = made(tmp_path / "direct", one, labels=(f"table:{table}",))
+    assert direct.fingerprint == written.fingerprint
+    kept = int(Labels.load(tmp_path / "labels.parquet").in_part("test").sum())
+    assert 5 <= kept < 12
+    assert (direct.about["spectra"], direct.about["test"]["feh"]["all"]["n"]) == (N - kept, kept)
+
+
+# -- what is kept apart ------------------------------------------------------------------------------------
+
+
+def test_stars_kept_apart_are_never_trained_on(one: dict[str, Path], tmp_path: Path) -> None:
+    plain_head = made(tmp_path / "plain", one)
+    wild = changed_labels(one, slice(TRAIN, N), tmp_path)
+    head = made(tmp_path / "wild", {**one, "labels": wild})
+    assert head.fingerprint == plain_head.fingerprint
+    assert head.about["test"] != plain_head.about["test"]
+    seen = changed_labels(one, slice(TRAIN - 1, N), tmp_path)
+    assert made(tmp_path / "seen", {**one, "labels": seen}).fingerprint != plain_head.fingerprint
+
+
+def test_stars_kept_apart_in_one_store_are_not_trained_on_in_another(
+    one: dict[str, Path], other: dict[str, Path], tmp_path: Path
+) -> None:
+    """Stars 64 to 79 are kept apart in one store, 0 to 9 in the other, and all are of the same sky."""
+    both = made(tmp_path / "both", one, other)
+    assert (both.about["spectra"], both.about["stars"]) == (2 * 54, 54)
+    assert both.about["test"]["feh"]["all"]["n"] == 16 + 10
+    twins = {"one": np.arange(10), "other": np.arange(TRAIN, N)}  # of the stars that the other store keeps apart
+    wild = [
+        {**survey, "labels": changed_labels(survey, twins[name], tmp_path)}
+        for name, survey in (("one", one), ("other", other))
+    ]
+    assert made(tmp_path / "wild", *wild).fingerprint == both.fingerprint
+    seen = {**other, "labels": changed_labels(other, np.array([TRAIN - 1]), tmp_path)}
+    assert made(tmp_path / "seen", one, seen).fingerprint != both.fingerprint
+
+
+def test_spectra_without_position_are_kept_apart_by_their_id(folder: Path, tmp_path: Path) -> None:
+    """The same spectra in two stores of one survey."""
+    paths = [make_spectra(tmp_path / f"{name}.zarr", 40).path for name in ("a", "b")]  # row 3 has no position
+    ids, truth = BIG_ID + np.arange(40), make_truth(40)
+    tables = [save_labels(tmp_path / "a.parquet", ids, truth, slice(0, 5))]
+    tables += [save_labels(tmp_path / "b.parquet", ids, truth, None)]
+    found = parts(open_all("spectra", paths, (), [str(table) for table in tables]), TARGETS)
+    assert np.isnan(found.test.ra[3])
+    assert found.test.id.tolist() == ids[:5].tolist()
+    assert set(found.training.id.tolist()) == set(ids[5:].tolist())
+    assert len(found.training) == 70
+
+
+def test_replayed_stars_are_none_of_those_kept_apart(one: dict[str, Path], other: dict[str, Path]) -> None:
+    target, source = (
+        Source.open(InputStores.open("embedding", embeddings=survey["store"]), str(survey["labels"]))
+        for survey in (one, other)
+    )
+    found = parts([target], TARGETS, replay=[source])
+    assert found.replay is not None
+    assert found.replay.id.tolist() == [BIG_ID + 1000 + i for i in range(10, TRAIN)]
+    assert found.training.id.tolist() == [BIG_ID + i for i in range(10, TRAIN)]
+    assert found.test.id.tolist() == [BIG_ID + i for i in range(TRAIN, N)]
+
+
+def test_stores_count_as_they_are_told_to(one: dict[str, Path], elsewhere: dict[str, Path], tmp_path: Path) -> None:
+    surveys = (one, elsewhere)
+    sources = open_all("embedding", (), [s["store"] for s in surveys], [str(s["labels"]) for s in surveys])
+    worth = parts(sources, TARGETS, shares=(3.0, 1.0)).training.worth
+    assert worth[:TRAIN].sum() == pytest.approx(3 * worth[TRAIN:].sum())
+    assert worth.mean() == pytest.approx(1.0)
+    assert set(parts(sources, TARGETS).training.worth.tolist()) == {1.0}
+    alike, shared = (made(tmp_path / str(i), *surveys, shares=s) for i, s in enumerate(((), (3.0, 1.0))))
+    assert alike.fingerprint != shared.fingerprint
+
+
+def test_only_stars_of_a_range_of_temperatures(one: dict[str, Path], tmp_path: Path) -> None:
+    teff = make_truth(N)["teff"]
+    inside = (teff > 5000) & (teff < 5800)
+    head = made(tmp_path / "head", one, teff_range=(5000.0, 5800.0), targets="feh")
+    assert head.about["spectra"] == np.count_nonzero(inside[:TRAIN])
+    assert head.about["test"]["feh"]["all"]["n"] == np.count_nonzero(inside[TRAIN:])
+
+
+# -- how it is trained -------------------------------------------------------------------------------------
+
+
+def test_what_is_not_asked_for_is_the_strategys_own() -> None:
+    own = FitOptions(epochs=7, batch_size=32, learning_rate=2e-4, least_steps=100, most_steps=600, pull=5.0)
+    assert TrainOptions().fit_of(own) == own
+    assert TrainOptions(learning_rate=1e-5).fit_of(own) == replace(own, learning_rate=1e-5)
+    assert TrainOptions(batch_size=8).fit_of(own) == replace(own, batch_size=8)
+    asked = TrainOptions(epochs=2.0).fit_of(own)
+    assert (asked.epochs, asked.pull, asked.batch_size) == (2.0, 5.0, 32)
+    assert asked.steps(64) == 4  # as many passes as were asked for: 600 and 100 are bounds of its own number
+    assert replace(asked, epochs=1000.0).steps(64) == 2000
+    assert TrainOptions(fit=own, epochs=2.0).fit_of(FitOptions()) == asked
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"), [({"epochs": 4.0}, 4), ({"epochs": 4.0, "batch_size": 16}, 13), ({"epochs": 0.1}, 1)]
+)
+def test_epochs_and_batches_are_as_asked(
+    changes: dict[str, Any], steps: int, one: dict[str, Path], tmp_path: Path
+) -> None:
+    """A member sees four fifths of 64 stars: 51 or 52."""
+    head = made(tmp_path / "head", one, **changes)
+    assert head.about["history"]["step"][-1] == steps
+    assert len(head.about["history"]["training"][-1]) == 2
+
+
+def test_the_learning_rate_is_as_asked(one: dict[str, Path], tmp_path: Path) -> None:
+    slow, fast = (made(tmp_path / str(rate), one, learning_rate=rate) for rate in (1e-9, 1e-2))
+    moved = [head.about["history"]["held_out"] for head in (slow, fast)]
+    assert moved[0] != moved[1]
+    # weights that hardly move lose to none of the states before them by much
+    assert np.ptp([check[0] for check in moved[0]]) < np.ptp([check[0] for check in moved[1]])
+
+
+# -- to another survey -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(load_adapters()))
+def test_every_strategy(
+    name: str, base: Path, elsewhere: dict[str, Path], one: dict[str, Path], tmp_path: Path
+) -> None:
+    replay = {"replay_embeddings": (one["store"],), "replay_labels": (str(one["labels"]),)}
+    replayed = replay if name == "anchored" else {}
+    head = made(tmp_path / "head", elsewhere, **adapted(base, adapter=name, epochs=3.0), **replayed)
+    source = Head.from_pretrained(base)
+    sources = open_all("embedding", (), [elsewhere["store"]], [str(elsewhere["labels"])])
+    old = open_all("embedding", (), [one["store"]], [str(one["labels"])]) if replayed else []
+    found = parts(sources, TARGETS, replay=old)
+    wanted = adapt_head(source, found.training, name, TrainOptions(seeds=2, epochs=3.0), replay=found.replay)
+    assert head.fingerprint == wanted.head.fingerprint
+    assert (head.targets, head.identity) == (source.targets, source.identity)
+    assert head.about["base"]["fingerprint"] == source.fingerprint
+    assert head.about["base"]["about"]["spectra"] == TRAIN
+    assert "history" not in head.about["base"]["about"]
+    assert head.about["options"]["adapter"] == name
+    assert head.about["test"] == plain(scores(head, found.test))
+    assert head.about["weights"] == {"trained": wanted.trained, "total": wanted.total}
+    assert len(head.about["replay"]) == len(old)
+    assert (tmp_path / "head" / "curves.png").exists() == (name not in ("zero_shot", "kriging"))
+
+
+def test_auto_picks_for_each_label(
+    base: Path, elsewhere: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(options(tmp_path / "head", elsewhere, **adapted(base, adapter="auto", epochs=2.0))) == 0
+    bundle = load_head(tmp_path / "head")
+    assert isinstance(bundle, Bundle)
+    said = capsys.readouterr()
+    picked = bundle.about["picked"]
+    assert picked == bundle.of
+    assert set(picked) == set(TARGETS)
+    assert set(picked.values()) <= set(load_adapters())
+    assert set(bundle.about["held_out_error"]) == set(load_adapters())
+    assert said.out.count("*") == len(TARGETS)
+    assert f"picked: {', '.join(f'{label} by {name}' for label, name in picked.items())}." in said.err
+    assert bundle.about["test"]["feh"]["all"]["n"] == N - TRAIN
+    assert bundle.about["options"]["adapter"] == "auto"
+    assert bundle.about["base"]["fingerprint"] == Head.from_pretrained(base).fingerprint
+    for name, part in bundle.heads.items():
+        drawn = tmp_path / "head" / "parts" / name / "curves.png"
+        assert drawn.exists() == bool(part.about["history"]["step"])
+
+
+def test_auto_does_not_look_at_the_stars_kept_apart(base: Path, elsewhere: dict[str, Path], tmp_path: Path) -> None:
+    wild = {**elsewhere, "labels": changed_labels(elsewhere, slice(TRAIN, N), tmp_path)}
+    found = []
+    for number, survey in enumerate((elsewhere, wild)):
+        train(options(tmp_path / str(number), survey, **adapted(base, adapter="auto", epochs=1.0)))
+        found.append(load_head(tmp_path / str(number)))
+    assert found[0].fingerprint == found[1].fingerprint
+    assert found[0].about["held_out_error"] == found[1].about["held_out_error"]
+    assert found[0].about["test"] != found[1].about["test"]
+
+
+def test_replay_is_read_only_where_it_is_of_use(
+    base: Path, elsewhere: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replay = {"replay_embeddings": (elsewhere["store"],), "replay_labels": ("nowhere.parquet",)}
+    made(tmp_path / "head", elsewhere, **adapted(base, adapter="kriging"), **replay)
+    assert "note: the strategy 'kriging' replays no stars" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"'nowhere\.parquet' does not exist"):
+        train(options(tmp_path / "other", elsewhere, **adapted(base, adapter="anchored"), **replay))
+
+
+def test_a_base_that_knows_a_fingerprint_only_is_completed(
+    base: Path, elsewhere: dict[str, Path], tmp_path: Path
+) -> None:
+    """Heads of earlier versions keep no more of the preparation of their spectra."""
+    old = Head.from_pretrained(base)
+    whole = old.identity["preprocessing"]
+    old.identity = {**old.identity, "preprocessing": whole["fingerprint"]}
+    old.save_pretrained(tmp_path / "old")
+    head = made(tmp_path / "head", elsewhere, **adapted(tmp_path / "old", adapter="zero_shot"))
+    assert head.identity["preprocessing"] == whole
+
+
+# -- what cannot work --------------------------------------------------------------------------------------
+
+
+def refused(given: HeadTrainOptions, kind: type[SpectraBridgeError], *words: str) -> None:
+    """Nothing is trained or written, and one sentence is said."""
+    before = sorted(given.out.parent.iterdir()) if given.out.parent.is_dir() else []
+
+    def trained(*args: Any, **more: Any) -> None:
+        raise AssertionError("something was trained")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for place in ("heads.fit.fit", "heads.adapters.scratch.fit"):
+            patch.setattr(place, trained)
+        with pytest.raises(kind) as caught:
+            train(given)
+    sentence = str(caught.value)
+    assert len(sentence.splitlines()) == 1
+    assert sentence.endswith(".")
+    for word in words:
+        assert word in sentence
+    if given.out.parent.is_dir():
+        assert sorted(given.out.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "words"),
+    [
+        ({"targets": ","}, OptionError, ("--targets ',' must name some labels",)),
+        ({"targets": "feh,feh"}, OptionError, ("--targets 'feh,feh'", "each once")),
+        ({"targets": "feh,vsini"}, OptionError, ("one.parquet' has no label 'vsini' (it has feh, teff)",)),
+        ({"adapter": "kriging"}, OptionError, ("--adapter and --base go together",)),
+        ({"embeddings": ()}, OptionError, ("name the stores with --store, --embeddings or both",)),
+        ({"store": (Path("a"), Path("b"))}, OptionError, ("as many of the one as of the other",)),
+        ({"labels": ()}, OptionError, ("--labels names 0 tables for 1 store;",)),
+        ({"labels": ("a", "b")}, OptionError, ("--labels names 2 tables for 1 store;",)),
+        ({"labels": ("gone.parquet",)}, InputError, ("'gone.parquet' does not exist",)),
+        ({"labels": ("nothing:gone.csv",)}, OptionError, ("nothing",)),
+        ({"labels": ("table:gone.csv",)}, InputError, ("'gone.csv' does not exist",)),
+        ({"embeddings": (Path("gone.zarr"),)}, OptionError, ("'gone.zarr' does not exist",)),
+        ({"input": "light"}, OptionError, ("input 'light' is unknown; known ones are spectra, embedding, fused",)),
+        ({"input": "fused"}, OptionError, ("needs a store of spectra; name it with --store",)),
+        ({"shares": (1.0, 2.0)}, OptionError, ("--shares needs a number above 0 for each of the 1 stores",)),
+        ({"shares": (0.0,)}, OptionError, ("--shares",)),
+        ({"shares": (float("nan"),)}, OptionError, ("--shares",)),
+        ({"teff_range": (6000.0, 5000.0)}, OptionError, ("--teff-range 6000 5000 must rise",)),
+        ({"teff_range": (1.0, 2.0)}, InputError, ("--teff-range; widen it",)),
+        (
+            {"teff_range": (5490.0, 5510.0)},
+            InputError,
+            ("labelled stars are too few to learn from; 10 are the least",),
+        ),
+        ({"seeds": 0}, OptionError, ("seeds 0 must be 1 or more",)),
+        ({"seed": -1}, OptionError, ("seed -1",)),
+        ({"balance": 2.0}, OptionError, ("balance 2 must lie between 0 and 1",)),
+        ({"epochs": 0.0}, OptionError, ("epochs and learning rate must be above 0",)),
+        ({"epochs": float("nan")}, OptionError, ("epochs and learning rate must be above 0",)),
+        ({"learning_rate": -1.0}, OptionError, ("epochs and learning rate must be above 0",)),
+        ({"batch_size": 1}, OptionError, ("batches of 2 or more",)),
+        ({"replay_labels": ("a",)}, OptionError, ("--replay-labels is for taking a --base to another survey",)),
+        ({"out": Path(".")}, OptionError, ("names no folder of its own",)),
+    ],
+)
+def test_options_that_cannot_work_are_refused(
+    changes: dict[str, Any],
+    kind: type[SpectraBridgeError],
+    words: tuple[str, ...],
+    one: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    refused(replace(options(tmp_path / "head", one), **changes), kind, *words)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "words"),
+    [
+        ({"adapter": "magic"}, OptionError, ("adapter 'magic' is unknown; known ones are",)),
+        ({"base": Path("gone")}, ModelError, ("'gone' holds no head",)),
+        ({"targets": "feh,vsini"}, OptionError, ("base' gives feh, teff; leave --targets out",)),
+        ({"targets": "feh"}, OptionError, ("base' gives feh, teff; leave --targets out",)),
+        ({"input": "spectra"}, OptionError, ("base' reads the input embedding, not spectra",)),
+        ({"replay_labels": ("a",)}, OptionError, ("--replay-store, --replay-embeddings or both",)),
+        ({"replay_embeddings": (Path("a"),)}, OptionError, ("--replay-labels names 0 tables for 1 store;",)),
+        (
+            {"replay_embeddings": (Path("a"),), "replay_labels": ("a",)},
+            OptionError,
+            ("'a' does not exist; check the path",),
+        ),
+    ],
+)
+def test_adaptations_that_cannot_work_are_refused(
+    changes: dict[str, Any],
+    kind: type[SpectraBridgeError],
+    words: tuple[str, ...],
+    base: Path,
+    elsewhere: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    refused(options(tmp_path / "head", elsewhere, **(adapted(base, adapter="residual") | changes)), kind, *words)
+
+
+def test_a_base_of_several_heads_is_refused(base: Path, elsewhere: dict[str, Path], tmp_path: Path) -> None:
+    head = Head.from_pretrained(base)
+    Bundle({"a": head}, dict.fromkeys(TARGETS, "a")).save_pretrained(tmp_path / "bundle")
+    given = options(tmp_path / "head", elsewhere, **adapted(tmp_path / "bundle", adapter="auto"))
+    refused(given, OptionError, "bundle' joins several heads; start from a single one")
+
+
+def test_a_base_that_was_adapted_is_refused(base: Path, elsewhere: dict[str, Path], tmp_path: Path) -> None:
+    made(tmp_path / "once", elsewhere, **adapted(base, adapter="kriging"))
+    given = options(tmp_path / "twice", elsewhere, **adapted(tmp_path / "once", adapter="lora"))
+    refused(given, OptionError, "once' was adapted by 'kriging' already")
+
+
+def test_a_label_of_the_base_that_the_labels_lack_is_refused(
+    base: Path, elsewhere: dict[str, Path], tmp_path: Path
+) -> None:
+    truth = make_truth(N, 7)
+    ids = BIG_ID + 2000 + np.arange(N)
+    save_labels(tmp_path / "feh.parquet", ids, {"feh": truth["feh"]}, None)
+    given = options(
+        tmp_path / "head", {**elsewhere, "labels": tmp_path / "feh.parquet"}, **adapted(base, adapter="full")
+    )
+    refused(given, OptionError, "feh.parquet' has no label 'teff' (it has feh)")
+    save_labels(tmp_path / "nan.parquet", ids, {"feh": truth["feh"], "teff": np.full(N, np.nan)}, None)
+    given = replace(given, labels=(str(tmp_path / "nan.parquet"),))
+    refused(given, InputError, "none of the 80 stars to learn from has a label teff")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_labels_that_are_no_numbers_are_unknown(value: float, one: dict[str, Path], tmp_path: Path) -> None:
+    labels = Labels.load(one["labels"])
+    values = {name: column.copy() for name, column in labels.values.items()}
+    source = {name: column.copy() for name, column in labels.source.items()}
+    values["teff"][:10], source["teff"][:10] = value, -1
+    replace(labels, values=values, source=source).save(tmp_path / "l.parquet")
+    head = made(tmp_path / "head", {**one, "labels": tmp_path / "l.parquet"})
+    assert head.about["labelled"] == {"feh": TRAIN, "teff": TRAIN - 10}
+    assert np.isfinite(head.label_range).all()
+
+
+@pytest.mark.parametrize("value", [-9999.0, 0.0, 1e6])
+def test_absurd_labels_are_refused(value: float, one: dict[str, Path], tmp_path: Path) -> None:
+    absurd = changed_labels(one, np.array([4, 7]), tmp_path, {"teff": value})
+    given = options(tmp_path / "head", {**one, "labels": absurd})
+    refused(given, InputError, f"2 numbers that cannot be a teff, such as {value:g} K of id {BIG_ID + 4}")
+    assert train(replace(given, targets="feh")) == 0  # what is not asked for does not matter
+
+
+def test_labels_of_another_survey_are_refused(
+    one: dict[str, Path], elsewhere: dict[str, Path], tmp_path: Path
+) -> None:
+    given = options(tmp_path / "head", {**one, "labels": elsewhere["labels"]})
+    refused(given, InputError, f"none of the {N} labelled ids is in", "one.zarr'", "of the same survey")
+
+
+def test_too_few_stars_are_refused(one: dict[str, Path], tmp_path: Path) -> None:
+    labels = Labels.load(one["labels"])
+    labels.take(np.arange(9)).save(tmp_path / "nine.parquet")
+    given = options(tmp_path / "head", {**one, "labels": tmp_path / "nine.parquet"})
+    refused(given, InputError, "9 labelled stars are too few to learn from; 10 are the least")
+    labels.take(np.arange(TRAIN, N)).save(tmp_path / "test.parquet")
+    given = options(tmp_path / "head", {**one, "labels": tmp_path / "test.parquet"})
+    refused(given, InputError, "0 labelled stars are too few")
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["a1,-1,5000", "a2,-2,5100"], ("no spectrum of the store has a label from table",)),
+        ([f"{BIG_ID},-1,5000", f"{BIG_ID},-2,5100"], ("too few",)),
+        ([f"{BIG_ID},bad,5000"], ("labels.csv': column feh holds no numbers",)),
+        ([f"{BIG_ID},-1"], ("labels.csv': row 1 has 2 fields, not 3",)),
+        ([], ("labels.csv' has no rows",)),
+    ],
+)
+def test_tables_that_do_not_do_are_refused(
+    rows: list[str], words: tuple[str, ...], one: dict[str, Path], tmp_path: Path
+) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["id,feh,teff", *rows]) + "\n")
+    refused(options(tmp_path / "head", one, labels=(f"table:{table}",)), InputError, *words)
+
+
+def test_ids_that_are_no_integers_or_stand_twice_are_refused(one: dict[str, Path], tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(one["labels"])
+    names = pa.array([f"star {i}" for i in range(N)])
+    twice = pa.array([BIG_ID] * 2 + [BIG_ID + i for i in range(2, N)])
+    for name, column, words in (
+        ("text", names, "id 'star 0' is not a 64-bit integer"),
+        ("twice", twice, f"id {BIG_ID} has two rows of labels"),
+        ("float", pa.array(np.arange(N, dtype=float)), "ids are of type float64"),
+    ):
+        path = tmp_path / f"{name}.parquet"
+        changed = table.set_column(0, "id", column).replace_schema_metadata(table.schema.metadata)
+        pq.write_table(changed, path)
+        refused(options(tmp_path / "head", one, labels=(str(path),)), InputError, f"{name}.parquet'", words)
+
+
+def test_stores_that_are_not_alike_are_refused(one: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    from stores import EmbeddingStore
+
+    other = make_survey(tmp_path, "alien", 3000)
+    attributes = EmbeddingStore.open(other["store"])._group.attrs
+    whole = dict(attributes["spectrabridge"])
+    changes: dict[str, Any] = {
+        "grid": {**whole["grid"], "n_pix": 7},
+        "preprocessing": {**whole["preprocessing"], "fingerprint": "beef"},
+        "model": {"name": "m2", "fingerprint": "beef"},
+    }
+    for name, value in changes.items():
+        attributes["spectrabridge"] = {**whole, name: value}
+        given = options(tmp_path / "head", one, other)
+        refused(given, StoreError, f"alien.zarr' has {name}", "one.zarr'", "as that one was made")
+        given = options(tmp_path / "head", other, **adapted(base, adapter="zero_shot"))
+        refused(given, StoreError, f"alien.zarr' has {name}", "the head learned from")
+        replay = {"replay_embeddings": (other["store"],), "replay_labels": (str(other["labels"]),)}
+        given = options(tmp_path / "head", one, **adapted(base, adapter="anchored"), **replay)
+        refused(given, StoreError, f"alien.zarr' has {name}", "the head learned from")
+
+
+def test_an_out_that_cannot_be_is_refused_before_anything_is_trained(one: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("precious")
+    refused(options(tmp_path / "file", one, overwrite=True), OptionError, "file' is a file; name a folder")
+    refused(options(tmp_path / "full", one), OptionError, "full' exists; choose another --out or add --overwrite")
+    refused(options(tmp_path / "full", one, overwrite=True), OptionError, "full' exists and holds no head")
+    refused(options(tmp_path / "file" / "head", one), OptionError, "file' is a file; choose another --out")
+    assert (tmp_path / "file").read_text() == (tmp_path / "full" / "thesis.tex").read_text() == "precious"
+
+
+# -- the command -------------------------------------------------------------------------------------------
+
+
+def test_the_command_takes_several_stores(
+    one: dict[str, Path], elsewhere: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["heads-train", "--input", "embedding", "--targets", "feh, teff", "--out", str(tmp_path / "head")]
+    words += ["--embeddings", str(one["store"]), str(elsewhere["store"]), "--shares", "2", "1", "--seeds", "2"]
+    words += ["--labels", str(one["labels"]), str(elsewhere["labels"]), "--epochs", "2", "--batch-size", "32"]
+    monkeypatch.setattr("sys.argv", [*words, "--learning-rate", "0.001"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    head = Head.from_pretrained(tmp_path / "head")
+    assert (head.about["options"]["shares"], head.about["spectra"]) == ([2.0, 1.0], 2 * TRAIN)
+    told = json.loads((tmp_path / "head" / "head.json").read_text())
+    assert told["command"].startswith("heads-train --input embedding")
+    asked = {"seeds": 2, "epochs": 2.0, "learning_rate": 1e-3, "batch_size": 32, "shares": (2.0, 1.0)}
+    same = made(tmp_path / "same", one, elsewhere, **asked)
+    assert same.fingerprint == head.fingerprint
