@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 BUILT_IN = Path(__file__).parent / "models"
-DEFAULT = "tiny-lamost"
+DEFAULT = "tiny-views"
 WEIGHTS = "model.safetensors"
 SPECCLIP = "specclip:"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
