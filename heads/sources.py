@@ -6,7 +6,7 @@ Stars of the part `test` of any source are learned from in none: not by their id
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from heads.inputs import InputStores
 from heads.sample import Sample, merged_stars
 from stores.catalogue import SENSIBLE, UNITS
 from stores.errors import InputError, OptionError
-from stores.labels import Labels
+from stores.labels import NONE, Labels
 
 if TYPE_CHECKING:
     from heads.calibration import Float
@@ -58,15 +58,24 @@ class Source:
     def sample(self, targets: tuple[str, ...], teff_range: tuple[float, float] | None = None) -> Sample:
         """The usable stars that have a label.
 
-        Raises OptionError for labels that there are not, InputError for numbers that cannot be, or without any star.
+        A label that these stars lack altogether is unknown for all of them. Raises OptionError if they lack all, or
+        teff where it is asked for, InputError for numbers that cannot be, or without any star.
         """
-        for target in (*targets, *(() if teff_range is None else ("teff",))):
-            if target not in self.labels.values:
-                shown = ", ".join(self.labels.names) or "none"
-                raise OptionError(f"'{self.spec}' has no label '{target}' (it has {shown}); check --targets.")
-        for target in targets:
-            self._refuse_absurd(target, self.labels.values[target])
-        sample = Sample.join(self.stores, self.labels, targets)
+        own = self.labels.values
+        lacking = [target for target in targets if target not in own]
+        if len(lacking) == len(targets) or (teff_range is not None and "teff" not in own):
+            raise self.lacks(lacking[0] if lacking else "teff")
+        for target in set(targets) - set(lacking):
+            self._refuse_absurd(target, own[target])
+        unknown = {target: np.full(len(self.labels), np.nan) for target in lacking}
+        nowhere = {target: np.full(len(self.labels), NONE) for target in lacking}
+        labels = replace(
+            self.labels,
+            values={**own, **unknown},
+            sigmas={**self.labels.sigmas, **unknown},
+            source={**self.labels.source, **nowhere},
+        )
+        sample = Sample.join(self.stores, labels, targets)
         if teff_range is None:
             return sample
         teff = self.labels.values["teff"][np.searchsorted(self.labels.id, sample.id)]
@@ -74,6 +83,11 @@ class Source:
         if not len(chosen):
             raise InputError(f"no star of '{self.spec}' has a teff in that --teff-range; widen it.")
         return sample.take(chosen)
+
+    def lacks(self, target: str) -> OptionError:
+        """What to say of a label that there is not."""
+        shown = ", ".join(self.labels.names) or "none"
+        return OptionError(f"'{self.spec}' has no label '{target}' (it has {shown}); check --targets.")
 
     def _refuse_absurd(self, target: str, value: Float) -> None:
         low, high = SENSIBLE.get(target, (-np.inf, np.inf))
@@ -138,6 +152,9 @@ def parts(
     replay: sources of another survey; their own stars of the part `test` are not learned from either
     shares: see Sample.concatenated
     """
+    for target in targets:
+        if not any(target in source.labels.values for source in sources):
+            raise sources[0].lacks(target)
     all_sources = [*sources, *replay]
     samples = [source.sample(targets, teff_range) for source in all_sources]
     apart = np.concatenate([source.apart(sample) for source, sample in zip(all_sources, samples, strict=True)])

@@ -238,6 +238,23 @@ def test_replayed_stars_are_none_of_those_kept_apart(one: dict[str, Path], other
     assert found.test.id.tolist() == [BIG_ID + i for i in range(TRAIN, N)]
 
 
+def test_a_label_may_come_from_some_of_the_stores_only(
+    one: dict[str, Path], elsewhere: dict[str, Path], tmp_path: Path
+) -> None:
+    feh = {"feh": make_truth(N, 7)["feh"]}
+    save_labels(tmp_path / "feh.parquet", BIG_ID + 2000 + np.arange(N), feh, None)
+    specs = [str(one["labels"]), str(tmp_path / "feh.parquet")]
+    sources = open_all("embedding", (), [one["store"], elsewhere["store"]], specs)
+    training = parts(sources, ("feh", "teff")).training
+    known = np.isfinite(training.y)
+    assert known[:, 0].all()
+    assert known[:TRAIN, 1].all()
+    assert not known[TRAIN:, 1].any()
+    assert len(training) == TRAIN + N
+    with pytest.raises(OptionError, match=r"has no label 'logg'"):
+        parts(sources, ("feh", "logg"))
+
+
 def test_stores_count_as_they_are_told_to(one: dict[str, Path], elsewhere: dict[str, Path], tmp_path: Path) -> None:
     surveys = (one, elsewhere)
     sources = open_all("embedding", (), [s["store"] for s in surveys], [str(s["labels"]) for s in surveys])
