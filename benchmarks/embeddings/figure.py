@@ -38,11 +38,16 @@ def draw(results: dict[str, dict[str, Scores]], path: Path) -> None:
         right.plot(shares, range(len(ranked)), markers[number % len(markers)], alpha=0.8)
     left.axvline(1, color="0.7", zorder=0)
     left.set_xscale("log")
+    ticks = [
+        tick for tick in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5) if left.get_xlim()[0] < tick < left.get_xlim()[1]
+    ]
+    left.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    left.set_xticks([], minor=True)
     left.set_yticks(range(len(cells)), [f"{name}: {NAMES[label]}" for name, label in cells])
     left.set_xlabel(f"scatter of a ridge regression, relative to {models[0]}")
     right.set_yticks(range(len(ranked)), ranked)
     right.set_xlim(-0.03, 1.03)
-    right.set_xlabel("share of stars found again at rank 1")
+    right.set_xlabel("share at rank 1")
     for axes in (left, right):
         axes.invert_yaxis()
         axes.grid(axis="x", alpha=0.3)
