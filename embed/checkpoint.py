@@ -38,6 +38,20 @@ class Checkpoint:
     def exists(self) -> bool:
         return (self.last / "training.json").is_file()
 
+    def refuse(self, *, resume: bool) -> None:
+        """Raise an OptionError if the folder holds what is not this run's to replace, or nothing to resume."""
+        if self.exists and resume:
+            return
+        if self.exists:
+            raise OptionError(f"'{self.folder}' holds a run already; add --resume to go on or choose another --out.")
+        if self.folder.exists() and not self.folder.is_dir():
+            raise OptionError(f"'{self.folder}' is a file; name a folder with --out.")
+        # a run that was killed in its first save has left only what it was building
+        if self.folder.is_dir() and any(self.folder.iterdir()) and not any(self.folder.glob("last.building-*")):
+            raise OptionError(f"'{self.folder}' holds other files and no run; choose another --out.")
+        if resume:
+            raise OptionError(f"'{self.folder}' holds no checkpoint to resume; leave --resume out.")
+
     def save(
         self, model: SpectralTransformer, optimizer: torch.optim.Optimizer, state: dict[str, Any], best: bool
     ) -> None:

@@ -6,9 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,10 +38,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(store: Path, out: Path, **changes: object) -> PretrainOptions:
-    base = PretrainOptions(
-        stores=(str(store),), out=out, size="tiny", steps=10, batch_size=16, validate_every=5, validation_rows=16
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]
+    small: dict[str, Any] = {"size": "tiny", "steps": 10, "batch_size": 16, "validate_every": 5, "validation_rows": 16}
+    return PretrainOptions(stores=(str(store),), out=out, **{**small, **changes})
 
 
 def weights(run: Path) -> dict[str, np.ndarray]:
@@ -112,6 +110,29 @@ def test_a_run_is_not_overwritten_and_not_mixed(store: Path, tmp_path: Path) -> 
     pretrain(options(store, old, objective="masked", resume=True, stop_after=1))
     with pytest.raises(OptionError, match=r"objective = 'views', not 'masked'"):
         pretrain(options(store, run, resume=True, objective="masked"))
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_of_other_files_is_refused_as_it_is(store: Path, tmp_path: Path, resume: bool) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    options(store, mine, stop_after=1)  # an empty folder will do
+    (mine / "config.json").write_text("mine")
+    # among them what pre-training reads
+    for folder in (mine, store):
+        before = sorted(folder.rglob("*"))
+        with pytest.raises(OptionError, match=f"'{folder}' holds other files and no run; choose another --out"):
+            options(store, folder, resume=resume)
+        assert sorted(folder.rglob("*")) == before
+    assert (mine / "config.json").read_text() == "mine"
+
+
+def test_a_folder_is_refused_before_torch_is_loaded(store: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "embed.pretrain", str(store), "--out", str(store)]
+    done = run_script(command, {})
+    assert done.returncode == 2
+    assert "holds other files and no run" in done.stderr
+    assert not any(line.endswith("| torch") for line in done.stderr.splitlines())
 
 
 def test_a_checkpoint_being_replaced_is_not_lost(store: Path, tmp_path: Path) -> None:
