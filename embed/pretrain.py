@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from embed.checkpoint import Checkpoint
+from stores.atomic import full_disk_told
 from stores.command import run_command, say
 from stores.errors import InputError, OptionError
 from stores.progress import progress
@@ -358,7 +359,8 @@ def _plot(history: list[dict[str, float]], path: Path) -> None:
     axes.plot(steps, [entry["validation"] for entry in history], label="validation")
     axes.set(xlabel="step", ylabel="loss: error² / (noise² + floor²)", yscale="log")
     axes.legend()
-    FigureCanvasAgg(figure).print_png(path)
+    with full_disk_told(path):
+        FigureCanvasAgg(figure).print_png(path)
 
 
 def main() -> None:

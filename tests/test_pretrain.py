@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -13,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 from models_made import make_store
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 import embed
 from embed.batches import Batches, is_validation, open_stores
 from embed.config import SIZES
-from embed.pretrain import PretrainOptions, pretrain
+from embed.pretrain import PretrainOptions, main, pretrain
 from stores.errors import InputError, OptionError, StoreError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,6 +143,37 @@ def test_a_checkpoint_being_replaced_is_not_lost(store: Path, tmp_path: Path) ->
     (run / "last").rename(run / "last.old")  # killed between the two renames
     pretrain(options(store, run, resume=True))
     assert json.loads((run / "last/training.json").read_text())["step"] == 10
+
+
+@pytest.mark.parametrize("where", ["optimizer", "best"])
+def test_a_full_disk_is_one_sentence_and_can_be_mended(
+    where: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_room(*args: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    def no_room_for_weights(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:100])
+        if source.suffix == ".safetensors":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    run = tmp_path / "run"
+    words = ["--size", "tiny", "--steps", "4", "--batch-size", "16", "--validation-rows", "16"]
+    monkeypatch.setattr(sys, "argv", ["embed-pretrain", str(store), "--out", str(run), *words])
+    with monkeypatch.context() as patch:
+        if where == "optimizer":
+            patch.setattr("safetensors.torch.save_file", no_room)
+        else:
+            patch.setattr("shutil.copyfile", no_room_for_weights)
+        with pytest.raises(SystemExit) as left:
+            main()
+    assert left.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"embed-pretrain: no space left on device ('{run}'); mend that and add --resume to go on."
+    assert list(run.iterdir()) == []  # so that the same call can be made again
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 0
 
 
 def test_what_a_killed_save_left_does_no_harm(store: Path, tmp_path: Path) -> None:
