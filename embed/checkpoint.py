@@ -13,12 +13,15 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stores.atomic import full_disk_told
 from stores.errors import ModelError, OptionError
 
 if TYPE_CHECKING:
     import torch
 
     from embed.model import SpectralTransformer
+
+BEST = ("config.json", "model.safetensors")
 
 
 class Checkpoint:
@@ -38,10 +41,36 @@ class Checkpoint:
     def exists(self) -> bool:
         return (self.last / "training.json").is_file()
 
+    def refuse(self, *, resume: bool) -> None:
+        """Raise an OptionError if the folder holds what is not this run's to replace, or nothing to resume."""
+        if self.exists and resume:
+            return
+        if self.exists:
+            raise OptionError(f"'{self.folder}' holds a run already; add --resume to go on or choose another --out.")
+        if self.folder.exists() and not self.folder.is_dir():
+            raise OptionError(f"'{self.folder}' is a file; name a folder with --out.")
+        # a run that was killed in its first save has left only what it was building
+        if self.folder.is_dir() and any(self.folder.iterdir()) and not any(self.folder.glob("last.building-*")):
+            raise OptionError(f"'{self.folder}' holds other files and no run; choose another --out.")
+        if resume:
+            raise OptionError(f"'{self.folder}' holds no checkpoint to resume; leave --resume out.")
+
     def save(
         self, model: SpectralTransformer, optimizer: torch.optim.Optimizer, state: dict[str, Any], best: bool
     ) -> None:
         """Write `last`, and the model as the best one if it is."""
+        with full_disk_told(self.folder):
+            try:
+                self._save(model, optimizer, state, best)
+            except BaseException:
+                if not self.exists:  # without a checkpoint they would look like another's files
+                    for name in BEST:
+                        (self.folder / name).unlink(missing_ok=True)
+                raise
+
+    def _save(
+        self, model: SpectralTransformer, optimizer: torch.optim.Optimizer, state: dict[str, Any], best: bool
+    ) -> None:
         from safetensors.torch import save_file
 
         building = self.folder / f"last.building-{os.getpid()}"
@@ -53,7 +82,7 @@ class Checkpoint:
             save_file(_optimizer_tensors(optimizer, model), building / "optimizer.safetensors")
             (building / "training.json").write_text(json.dumps(state, indent=1))
             if best:
-                for name in ("config.json", "model.safetensors"):
+                for name in BEST:
                     _replace_file(building / name, self.folder / name)
             if self._last.exists():
                 shutil.rmtree(self._old, ignore_errors=True)
@@ -115,5 +144,8 @@ def _optimizer_tensors(optimizer: Any, model: SpectralTransformer) -> dict[str, 
 def _replace_file(source: Path, target: Path) -> None:
     """Copy a file so that `target` is either the old one or the new one."""
     partial = target.with_name(target.name + ".partial")
-    shutil.copyfile(source, partial)
-    partial.replace(target)
+    try:
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -30,6 +30,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from embed.checkpoint import Checkpoint
+from stores.atomic import full_disk_told
 from stores.command import run_command, say
 from stores.errors import InputError, OptionError
 from stores.progress import progress
@@ -102,8 +104,7 @@ class PretrainOptions:
             raise OptionError("--steps, --batch-size, --validate-every, --validation-rows, --stop-after: 1 or more.")
         if self.seed < 0:
             raise OptionError(f"--seed {self.seed} must be 0 or more.")
-        if self.out.exists() and not self.out.is_dir():
-            raise OptionError(f"'{self.out}' is a file; name a folder with --out.")
+        Checkpoint(self.out).refuse(resume=self.resume)  # now, before seconds go into loading torch
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -142,7 +143,6 @@ def _pretrain(options: PretrainOptions) -> int:
     from transformers.utils import logging
 
     from embed.batches import Batches, open_stores
-    from embed.checkpoint import Checkpoint
 
     logging.disable_progress_bar()
     accelerator = Accelerator()
@@ -151,10 +151,6 @@ def _pretrain(options: PretrainOptions) -> int:
     launch = {"processes": accelerator.num_processes, "mixed_precision": accelerator.mixed_precision}
     recipe = {**options.recipe, **launch, "stores": sources}
     checkpoint = Checkpoint(options.out)
-    if checkpoint.exists and not options.resume:
-        raise OptionError(f"'{options.out}' holds a run already; add --resume to go on or choose another --out.")
-    if options.resume and not checkpoint.exists:
-        raise OptionError(f"'{options.out}' holds no checkpoint to resume; leave --resume out.")
     if options.batch_size % accelerator.num_processes:
         raise OptionError(
             f"--batch-size {options.batch_size} cannot be shared evenly by {accelerator.num_processes} processes."
@@ -363,7 +359,8 @@ def _plot(history: list[dict[str, float]], path: Path) -> None:
     axes.plot(steps, [entry["validation"] for entry in history], label="validation")
     axes.set(xlabel="step", ylabel="loss: error² / (noise² + floor²)", yscale="log")
     axes.legend()
-    FigureCanvasAgg(figure).print_png(path)
+    with full_disk_told(path):
+        FigureCanvasAgg(figure).print_png(path)
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ from stores.embeddings import EmbeddingStore, embedding_columns, embedding_fault
 from stores.errors import InputError, ModelError, OptionError, StoreError
 from stores.flags import Flag
 from stores.grid import Grid
-from stores.ingest import InputOptions, report, report_finished, unfinished
+from stores.ingest import InputOptions, finish, report, report_finished, unfinished
 from stores.plan import make_plan
 from stores.progress import progress
 from stores.sample import SAMPLE_STARS, SURVEYS, BuiltInSample, check_sampled
@@ -161,7 +161,11 @@ def _embed(options: EmbedOptions, state: PartialState, seen: Work | None, quiet:
     state.wait_for_everyone()
     if not state.is_main_process:
         return 0
-    store.finish(work.failed())
+    try:
+        finish(store, work.failed())
+    except InputError:
+        work.leave(out)
+        raise
     work.leave(out)
     return 0 if quiet else report(store)
 

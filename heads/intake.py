@@ -128,8 +128,8 @@ def _spectra(options: InputOptions, files: Sequence[str], need: Need, out: Path)
         say(f"no files were given: a built-in sample of {stars} simulated {sample.survey} spectra is taken.")
         return sample.write(out), 0
     plan = options.plan(files, need.grid, need.preparation, out)
-    store, _ = write_spectra(plan, out, options.workers)
     try:
+        store, _ = write_spectra(plan, out, options.workers)
         return store, report(store, "with --keep-work the spectra are kept, and stores-info lists them all")
     except InputError:
         discard(out.parent)  # no row is of any use

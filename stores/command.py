@@ -7,6 +7,7 @@ was unusable; 130 interrupted (run the same command again to go on).
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -44,7 +45,7 @@ def run_command(
         if error.errno not in TOLD:
             raise
         where = f" ('{error.filename}')" if error.filename else ""
-        reason = error.strerror or "cannot write"
+        reason = os.strerror(error.errno)  # not error.strerror: pyarrow puts a text of its own there
         say(f"{prog}: {reason[0].lower()}{reason[1:]}{where}; mend that and {go_on}.")
         sys.exit(2)
     sys.exit(status or 0)

@@ -7,8 +7,9 @@ stores-ingest --survey fits1d miles/*.fits.gz --out miles.zarr --medium air --at
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -141,7 +142,11 @@ def write_spectra(plan: Plan, out: Path, workers: int = 1) -> tuple[SpectraStore
         done=store.n_shards - len(missing),
     ):
         pass
-    store.finish(plan.listing.failed())
+    try:
+        finish(store, plan.listing.failed())
+    except InputError:
+        discard_lists(plan.listing, store.path)
+        raise
     discard_lists(plan.listing, store.path)
     return store, True
 
@@ -164,16 +169,68 @@ def unfinished(store: Store) -> list[int]:
     return [shard for shard in range(store.n_shards) if shard not in finished]
 
 
+def finish(store: Store, failed: Iterable[Mapping[str, str]]) -> None:
+    """Declare the store complete, or say why not and delete it, where it has not one usable spectrum.
+
+    failed: inputs that gave no rows at all, {file, reason}
+
+    Raises InputError for a store of no use: it would block its name, and look like a success to the next call.
+    """
+    counts = _count_flags(store)
+    if _usable(store, counts):
+        store.finish(failed)
+        return
+    _tell_faults(counts, store.failures(failed))
+    shutil.rmtree(store.path)
+    raise InputError(
+        f"'{store.path}' is not written: not one spectrum has a usable pixel on the grid; check that the files "
+        "are of that survey and reach the grid."
+    )
+
+
 def report(store: Store, more: str = "stores-info lists them all") -> int:
     """Say what was written and what was not usable; returns the exit status.
 
     more: where to look for the rest of many faults
     """
     failed = store.attributes["failed"]
+    counts = _count_flags(store)
+    say(f"'{store.path}': {len(store)} spectra in {store.n_shards} shard{'s' if store.n_shards > 1 else ''}.")
+    _tell_faults(counts, failed, f"; {more}")
+    _refuse_useless(store, counts)
+    return PARTIAL if failed else 0
+
+
+def report_finished(store: Store) -> int:
+    """Say that there was nothing to do; returns the exit status that the store had when it was made."""
+    _refuse_useless(store, _count_flags(store))
+    failed = len(store.attributes["failed"])
+    lost = f" ({failed} files were not usable: stores-info lists them)" if failed else ""
+    say(f"'{store.path}' is finished already: {len(store)} rows{lost}.")
+    return PARTIAL if failed else 0
+
+
+def _count_flags(store: Store) -> Counter[str]:
     counts: Counter[str] = Counter()
     for shard in range(store.n_shards):
         counts.update(count_flags(store.read("flags", store.rows(shard))))
-    say(f"'{store.path}': {len(store)} spectra in {store.n_shards} shard{'s' if store.n_shards > 1 else ''}.")
+    return counts
+
+
+def _usable(store: Store, counts: Counter[str]) -> bool:
+    return counts[str(Flag.NO_VALID_PIXELS.name)] < len(store)
+
+
+def _refuse_useless(store: Store, counts: Counter[str]) -> None:
+    """Stores without a usable spectrum are not finished any more, but were once."""
+    if not _usable(store, counts):
+        raise InputError(
+            f"'{store.path}' has not one spectrum with a usable pixel on the grid; delete it, and check the files."
+        )
+
+
+def _tell_faults(counts: Counter[str], failed: Sequence[Mapping[str, str]], more: str = "") -> None:
+    """Say how many spectra have which flags, and which files could not be used."""
     if counts:
         # in the order of their bits
         told = ((flag.name, counts[str(flag.name)]) for flag in Flag if counts[str(flag.name)])
@@ -183,18 +240,7 @@ def report(store: Store, more: str = "stores-info lists them all") -> int:
     for entry in failed[:SHOWN_FAULTS]:
         say(f"not usable: {entry['reason']}")
     if len(failed) > SHOWN_FAULTS:
-        say(f"and {len(failed) - SHOWN_FAULTS} more; {more}.")
-    if counts[str(Flag.NO_VALID_PIXELS.name)] == len(store):
-        raise InputError("not one spectrum has a usable pixel on the grid; see the flags above.")
-    return PARTIAL if failed else 0
-
-
-def report_finished(store: Store) -> int:
-    """Say that there was nothing to do; returns the exit status that the store had when it was made."""
-    failed = len(store.attributes["failed"])
-    lost = f" ({failed} files were not usable: stores-info lists them)" if failed else ""
-    say(f"'{store.path}' is finished already: {len(store)} rows{lost}.")
-    return PARTIAL if failed else 0
+        say(f"and {len(failed) - SHOWN_FAULTS} more{more}.")
 
 
 def main() -> None:

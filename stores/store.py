@@ -335,18 +335,22 @@ class Store:
         missing = self.n_shards - sum(1 for _ in self.finished_shards())
         if missing:
             raise StoreError(f"'{self.path}' still lacks {missing} of {self.n_shards} shards; run the command again.")
-        reasons = {entry["file"]: entry["reason"] for entry in (*self.attributes.get("failed", []), *failed)}
-        for _, marker in self.markers():
-            reasons.update((entry["file"], entry["reason"]) for entry in marker["failed"])
         attributes = {
             **self.attributes,
             "sources": self.source_totals(),  # their names stay in the markers: a survey has millions of them
-            "failed": [{"file": file, "reason": reason} for file, reason in reasons.items()],
+            "failed": self.failures(failed),
             "fingerprint": self.fingerprint_of_shards(),
             "complete": True,
         }
         attributes["metadata"] = self.metadata_checksums()
         self._group.attrs[KEY] = {**attributes, "checksum": attributes_checksum(attributes)}
+
+    def failures(self, failed: Iterable[Mapping[str, str]] = ()) -> list[dict[str, str]]:
+        """Inputs that could not be used, {file, reason}: those given, and those of the finished shards."""
+        reasons = {entry["file"]: entry["reason"] for entry in (*self.attributes.get("failed", []), *failed)}
+        for _, marker in self.markers():
+            reasons.update((entry["file"], entry["reason"]) for entry in marker["failed"])
+        return [{"file": file, "reason": reason} for file, reason in reasons.items()]
 
     def fingerprint_of_shards(self) -> str:
         """The fingerprint that the markers add up to."""

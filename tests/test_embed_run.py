@@ -22,7 +22,7 @@ from embed.load import DEFAULT, built_in_models, describe_model, load_model
 from embed.model import SpectralTransformer
 from embed.run import Embedder, EmbedOptions, embed, embed_file
 from stores.embeddings import EmbeddingStore
-from stores.errors import ModelError, OptionError, SpectraBridgeError, StoreError
+from stores.errors import InputError, ModelError, OptionError, SpectraBridgeError, StoreError
 from stores.flags import Flag
 from stores.grid import Grid
 from stores.prepare import Preparation, prepare
@@ -110,6 +110,16 @@ def test_nothing_usable_is_status_two(lrs_model: Path, tmp_path: Path) -> None:
         embed(options(tmp_path / "text.fits", lrs_model, tmp_path / "e.zarr", survey="lamost"))
     assert caught.value.exit_status == 2
     assert not (tmp_path / "e.zarr").exists()
+
+
+def test_without_a_usable_spectrum_no_store_is_left(lrs_model: Path, tmp_path: Path) -> None:
+    masked = write_lamost(tmp_path / "masked.fits", ivar=0.0)
+    chosen = options(masked, lrs_model, tmp_path / "e.zarr", survey="lamost")
+    before = sorted(tmp_path.iterdir())
+    for _ in range(2):  # the next call fails alike
+        with pytest.raises(InputError, match=r"e\.zarr' is not written: not one spectrum has a usable pixel"):
+            embed(chosen)
+        assert sorted(tmp_path.iterdir()) == before
 
 
 def test_interrupted_it_goes_on_without_doing_anything_twice(

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,47 @@ def test_nothing_usable_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.zarr").exists()
 
 
-def test_spectra_off_the_grid_are_refused(tmp_path: Path) -> None:
-    path = write_table(tmp_path / "a.fits", wavelength=8000.0 + np.arange(50))
-    with pytest.raises(InputError, match="not one spectrum has a usable pixel on the grid"):
-        ingest(options(tmp_path, path))
+def write_off_the_grid(folder: Path) -> list[Path]:
+    return [write_table(folder / "a.fits", wavelength=8000.0 + np.arange(50))]
+
+
+def write_cut_off(folder: Path) -> list[Path]:
+    files = lamost_files(folder, 7)
+    for file in files:
+        truncate(file, 9000)
+    return files
+
+
+@pytest.mark.parametrize("write", [write_off_the_grid, write_cut_off])
+def test_without_a_usable_spectrum_no_store_is_left(
+    write: Callable[[Path], list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    files = write(tmp_path / "in")
+    chosen = options(tmp_path, *files, survey="lamost" if len(files) > 1 else "table")
+    for _ in range(2):  # the next call fails alike
+        with pytest.raises(InputError, match=r"out\.zarr' is not written: not one spectrum has a usable") as caught:
+            ingest(chosen)
+        assert caught.value.exit_status == 2
+        assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    said = capsys.readouterr().err
+    assert f"NO_VALID_PIXELS {7 if len(files) > 1 else 5}, " in said
+    if len(files) > 1:
+        assert said.count("not usable: ") == 10
+        assert "and 2 more.\n" in said
+
+
+def test_a_finished_store_without_a_usable_spectrum_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = options(tmp_path, *write_off_the_grid(tmp_path))
+    with monkeypatch.context() as patch:  # as they were finished once
+        patch.setattr("stores.ingest.finish", SpectraStore.finish)
+        with pytest.raises(InputError, match="delete it, and check the files"):
+            ingest(chosen)
+    with pytest.raises(InputError, match=r"out\.zarr' has not one spectrum with a usable pixel"):
+        ingest(chosen)
+    assert (tmp_path / "out.zarr").exists()
 
 
 def test_mistakes_in_the_call_are_one_sentence(tmp_path: Path) -> None:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from models_made import make_store
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 import embed
 from embed.batches import Batches, is_validation, open_stores
 from embed.config import SIZES
-from embed.pretrain import PretrainOptions, pretrain
+from embed.pretrain import PretrainOptions, main, pretrain
 from stores.errors import InputError, OptionError, StoreError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,10 +40,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(store: Path, out: Path, **changes: object) -> PretrainOptions:
-    base = PretrainOptions(
-        stores=(str(store),), out=out, size="tiny", steps=10, batch_size=16, validate_every=5, validation_rows=16
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]
+    small: dict[str, Any] = {"size": "tiny", "steps": 10, "batch_size": 16, "validate_every": 5, "validation_rows": 16}
+    return PretrainOptions(stores=(str(store),), out=out, **{**small, **changes})
 
 
 def weights(run: Path) -> dict[str, np.ndarray]:
@@ -114,12 +114,66 @@ def test_a_run_is_not_overwritten_and_not_mixed(store: Path, tmp_path: Path) -> 
         pretrain(options(store, run, resume=True, objective="masked"))
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_of_other_files_is_refused_as_it_is(store: Path, tmp_path: Path, resume: bool) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    options(store, mine, stop_after=1)  # an empty folder will do
+    (mine / "config.json").write_text("mine")
+    # among them what pre-training reads
+    for folder in (mine, store):
+        before = sorted(folder.rglob("*"))
+        with pytest.raises(OptionError, match=f"'{folder}' holds other files and no run; choose another --out"):
+            options(store, folder, resume=resume)
+        assert sorted(folder.rglob("*")) == before
+    assert (mine / "config.json").read_text() == "mine"
+
+
+def test_a_folder_is_refused_before_torch_is_loaded(store: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "embed.pretrain", str(store), "--out", str(store)]
+    done = run_script(command, {})
+    assert done.returncode == 2
+    assert "holds other files and no run" in done.stderr
+    assert not any(line.endswith("| torch") for line in done.stderr.splitlines())
+
+
 def test_a_checkpoint_being_replaced_is_not_lost(store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     pretrain(options(store, run, stop_after=5))
     (run / "last").rename(run / "last.old")  # killed between the two renames
     pretrain(options(store, run, resume=True))
     assert json.loads((run / "last/training.json").read_text())["step"] == 10
+
+
+@pytest.mark.parametrize("where", ["optimizer", "best"])
+def test_a_full_disk_is_one_sentence_and_can_be_mended(
+    where: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_room(*args: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    def no_room_for_weights(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:100])
+        if source.suffix == ".safetensors":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    run = tmp_path / "run"
+    words = ["--size", "tiny", "--steps", "4", "--batch-size", "16", "--validation-rows", "16"]
+    monkeypatch.setattr(sys, "argv", ["embed-pretrain", str(store), "--out", str(run), *words])
+    with monkeypatch.context() as patch:
+        if where == "optimizer":
+            patch.setattr("safetensors.torch.save_file", no_room)
+        else:
+            patch.setattr("shutil.copyfile", no_room_for_weights)
+        with pytest.raises(SystemExit) as left:
+            main()
+    assert left.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"embed-pretrain: no space left on device ('{run}'); mend that and add --resume to go on."
+    assert list(run.iterdir()) == []  # so that the same call can be made again
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 0
 
 
 def test_what_a_killed_save_left_does_no_harm(store: Path, tmp_path: Path) -> None:

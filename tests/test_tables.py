@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,8 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from safetensors import SafetensorError
 
+from stores.atomic import replacing
 from stores.column import Column
+from stores.command import run_command
 from stores.errors import OptionError
 from stores.tables import WRITERS, TableForm, refuse_out, write_table
 
@@ -29,6 +35,13 @@ VALUES: dict[str, Any] = {
     "v": np.array([np.nan, np.inf, -0.0, 1e300, 0.1]),
     "pair": np.arange(10, dtype=np.float32).reshape(5, 2),
 }
+
+
+@dataclass(kw_only=True)
+class Out:
+    """Options of a command that writes a table."""
+
+    out: Path
 
 
 def form(rows: int = 5) -> TableForm:
@@ -97,3 +110,38 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="exists; choose another --out or add --overwrite"):
         refuse_out(tmp_path / "t.FITS", overwrite=False)
     refuse_out(tmp_path / "t.FITS", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    "full",
+    [
+        OSError("64000 requested and 13120 written"),
+        OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a.part"),
+    ],
+    ids=["numpy", "pyarrow", "safetensors", "named"],
+)
+def test_a_full_disk_is_one_sentence_with_the_name(
+    full: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(path: Path, form: TableForm, parts: Any) -> None:
+        path.write_text("half")
+        raise full
+
+    monkeypatch.setitem(WRITERS, ".fits", write)
+    monkeypatch.setattr("sys.argv", ["prog", "--out", str(tmp_path / "t.fits")])
+    with pytest.raises(SystemExit) as left:
+        run_command(Out, lambda options: write_table(options.out, form(), parts()), "prog")
+    assert left.value.code == 2
+    name = getattr(full, "filename", None) or tmp_path / "t.fits"
+    wanted = f"prog: no space left on device ('{name}'); mend that and run the same command again to go on.\n"
+    assert capsys.readouterr().err == wanted
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_faults_of_writers_keep_their_traceback(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="odd"), replacing(tmp_path / "t"):
+        raise OSError("odd")
+    with pytest.raises(ValueError, match="odd"), replacing(tmp_path / "t"):
+        raise ValueError("odd")
