@@ -335,6 +335,9 @@ class Store:
         missing = self.n_shards - sum(1 for _ in self.finished_shards())
         if missing:
             raise StoreError(f"'{self.path}' still lacks {missing} of {self.n_shards} shards; run the command again.")
+        from stores.duplicates import prefer_readable
+
+        prefer_readable(self)
         reasons = {entry["file"]: entry["reason"] for entry in (*self.attributes.get("failed", []), *failed)}
         for _, marker in self.markers():
             reasons.update((entry["file"], entry["reason"]) for entry in marker["failed"])
