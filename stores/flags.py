@@ -40,7 +40,7 @@ REASONS: dict[Flag, str] = {
     Flag.BAD_VALUES: "NaN or infinite flux, or negative ivar, in pixels not masked: those pixels were masked",
     Flag.NO_ERRORS: "the file gives no errors: ivar was estimated from the flux",
     Flag.BAD_CONTINUUM: "the continuum was not positive somewhere: those pixels were masked",
-    Flag.DUPLICATE_ID: "an earlier row has the same id; joins and searches use that one",
+    Flag.DUPLICATE_ID: "joins and searches use another row of the same id, the first that could be read",
     Flag.SURVEY_WARNING: "the survey's own pipeline warns about this spectrum or its redshift",
     Flag.NOT_A_STAR: "the survey's own pipeline says that this is not a star",
     Flag.NO_COORDINATES: "no sky position in the file (ra, dec = NaN)",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from stores.errors import SpectraBridgeError
@@ -20,7 +23,8 @@ def in_processes(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...
             yield function(*task)
         return
     # a fresh interpreter a worker: zarr and torch have threads that a fork would break
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
         waiting: list[Future[Result]] = []
         try:
             for task in tasks:
@@ -36,3 +40,17 @@ def in_processes(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is gone: the pool tells workers to stop, and a killed one tells nothing."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+
+
+def _watch(sentinel: int) -> None:
+    wait([sentinel])
+    # not sys.exit, which ends this thread alone; a half-written shard has no marker and is made again
+    os._exit(1)

@@ -335,6 +335,9 @@ class Store:
         missing = self.n_shards - sum(1 for _ in self.finished_shards())
         if missing:
             raise StoreError(f"'{self.path}' still lacks {missing} of {self.n_shards} shards; run the command again.")
+        from stores.duplicates import prefer_readable
+
+        prefer_readable(self)
         attributes = {
             **self.attributes,
             "sources": self.source_totals(),  # their names stay in the markers: a survey has millions of them
