@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # where accelerate looks
+LAUNCHERS = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")  # accelerate launch and torchrun always set these
 PATIENCE = timedelta(days=7)  # one process may have hours more to do than another
 
 
@@ -43,8 +44,13 @@ def join_processes(*, cpu: bool = False) -> PartialState:
         )
     cores = os.cpu_count() or 1
     alone = state.num_processes == 1 and state.device.type == "cpu"
-    if alone and cores > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
-        say(f"note: running on one of {cores} cores; give accelerate launch --num_cpu_threads_per_process {cores}.")
+    # without a launcher the user has set it, and knows
+    launched = any(name in os.environ for name in LAUNCHERS)
+    if alone and launched and cores > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
+        say(
+            f"note: running on one of {cores} cores, for the launcher gives OMP_NUM_THREADS=1; set "
+            f"OMP_NUM_THREADS={cores} before it to use all."
+        )
     return state
 
 

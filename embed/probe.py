@@ -73,9 +73,13 @@ def probe(options: ProbeOptions) -> int:
         raise OptionError("--folds must be 2 or more and --seed 0 or more.")
     if not options.stores:
         raise OptionError("no spectra store was named; make one with stores-ingest.")
+    low, high = options.teff_range
+    if not low < high:
+        raise OptionError(f"--teff-range {low:g} {high:g} holds no star; give the lower end first.")
     stores = open_stores(options.stores)
     data = _labelled(stores, options)
     fold = folds_by_star(data.star, options.folds, options.seed)
+    _refuse_components(options.models, data.flux, fold)
     rows = []
     for name in options.models:
         say(f"probing {name} ...")
@@ -145,8 +149,9 @@ def scores(label: Float, predicted: Float) -> dict[str, float]:
 def _features(
     name: str, data: Labelled, stores: list[SpectraStore], options: ProbeOptions
 ) -> Callable[[NDArray[np.bool_]], Float] | Float:
-    if name.startswith("pca") and name[3:].isdigit():
-        return lambda training: _principal_components(data.flux.astype(np.float64), training, int(name[3:]))
+    count = _components(name)
+    if count is not None:
+        return lambda training: _principal_components(data.flux.astype(np.float64), training, count)
     from embed.load import load_model
     from embed.run import Embedder, check_preparation
 
@@ -168,6 +173,21 @@ def forget(model: Any, seed: int) -> None:
     set_seed(seed)
     for module in model.modules():
         model._init_weights(module)
+
+
+def _components(name: str) -> int | None:
+    """N of pcaN; None for other models."""
+    return int(name[3:]) if name.startswith("pca") and name[3:].isdecimal() else None
+
+
+def _refuse_components(models: tuple[str, ...], flux: NDArray[np.float32], fold: NDArray[np.int64]) -> None:
+    """Raise an OptionError for more principal components than the spectra of every training have."""
+    training = len(fold) - int(np.bincount(fold).max())
+    most = min(training - 1, flux.shape[1])  # about their mean, n spectra span n - 1 dimensions
+    for name in models:
+        count = _components(name)
+        if count is not None and not 1 <= count <= most:
+            raise OptionError(f"--models {name}: {training} spectra to learn from allow pca1 to pca{most}; name one.")
 
 
 def _principal_components(flux: Float, training: NDArray[np.bool_], count: int) -> Float:

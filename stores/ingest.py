@@ -195,7 +195,8 @@ def report(store: Store, more: str = "stores-info lists them all") -> int:
     """
     failed = store.attributes["failed"]
     counts = _count_flags(store)
-    say(f"'{store.path}': {len(store)} spectra in {store.n_shards} shard{'s' if store.n_shards > 1 else ''}.")
+    spectra = "1 spectrum" if len(store) == 1 else f"{len(store)} spectra"
+    say(f"'{store.path}': {spectra} in {store.n_shards} shard{'s' if store.n_shards > 1 else ''}.")
     _tell_faults(counts, failed, f"; {more}")
     _refuse_useless(store, counts)
     return PARTIAL if failed else 0

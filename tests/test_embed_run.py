@@ -18,6 +18,7 @@ import torch
 from files import BIG_ID, truncate, write_lamost
 from models_made import GRID, make_model, make_spectra, make_store, save_model, small_config
 
+from embed.launch import LAUNCHERS, join_processes, leave_processes
 from embed.load import DEFAULT, built_in_models, describe_model, load_model
 from embed.model import SpectralTransformer
 from embed.run import Embedder, EmbedOptions, embed, embed_file
@@ -480,6 +481,33 @@ def test_of_several_processes_none_looks_at_the_input_on_its_own(monkeypatch: py
             environment.setenv(name, "2")
             with pytest.raises(SystemExit, match="7"):
                 embed(EmbedOptions(survey="desi"))
+
+
+@pytest.mark.parametrize(
+    ("launcher", "threads", "told"),
+    [
+        (None, "1", False),
+        ("ACCELERATE_MIXED_PRECISION", "1", True),
+        ("TORCHELASTIC_RUN_ID", "1", True),
+        ("TORCHELASTIC_RUN_ID", "2", False),
+    ],
+)
+def test_idle_cores_are_told_only_under_a_launcher(
+    launcher: str | None,
+    threads: str,
+    told: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in LAUNCHERS:
+        monkeypatch.delenv(name, raising=False)
+    if launcher is not None:
+        monkeypatch.setenv(launcher, "no")
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    join_processes(cpu=True)
+    leave_processes()
+    assert ("running on one of 8 cores" in capsys.readouterr().err) == told
 
 
 @pytest.mark.slow

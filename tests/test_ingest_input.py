@@ -94,6 +94,11 @@ def test_nothing_usable_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.zarr").exists()
 
 
+def test_one_spectrum_is_told_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made(tmp_path, *lamost_files(tmp_path, 1), survey="lamost")
+    assert "out.zarr': 1 spectrum in 1 shard." in capsys.readouterr().err
+
+
 def write_off_the_grid(folder: Path) -> list[Path]:
     return [write_table(folder / "a.fits", wavelength=8000.0 + np.arange(50))]
 

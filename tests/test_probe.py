@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from astropy.table import Table
 from models_made import make_store, save_model
 
 from embed.probe import ProbeOptions, cross_validate, folds_by_star, probe, ridge, scores
-from stores.errors import InputError
+from stores.errors import InputError, OptionError
 from stores.spectra import SpectraStore
 from stores.stars import same_stars
 
@@ -118,3 +119,21 @@ def test_no_overlap_is_told(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_text("no table")
     with pytest.raises(InputError, match=r"text\.parquet' cannot be read as a table"):
         probe(ProbeOptions(stores=(str(store.path),), labels=(tmp_path / "text.parquet",), models=("pca3",)))
+
+
+def test_what_cannot_be_probed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = make_store(tmp_path / "s.zarr", n=60)
+    feh = np.random.default_rng(0).normal(size=60)
+    Table({"id": np.arange(1, 61), "feh": feh}).write(tmp_path / "labels.csv")
+
+    def call(**more: Any) -> int:
+        return probe(ProbeOptions(stores=(str(store.path),), labels=(tmp_path / "labels.csv",), **more))
+
+    for name in ("pca48", "pca5000", "pca0"):
+        with pytest.raises(OptionError, match=f"--models {name}: 48 spectra to learn from allow pca1 to pca47"):
+            call(models=("pca3", name))
+    assert "probing" not in capsys.readouterr().err  # before any work
+    assert call(models=("pca47",)) == 0
+    for reversed_range in ((7000.0, 4000.0), (5000.0, 5000.0), (np.nan, 5000.0)):
+        with pytest.raises(OptionError, match="holds no star; give the lower end first"):
+            call(models=("pca3",), teff_range=reversed_range)
