@@ -251,7 +251,7 @@ def test_other_files_are_another_job(tmp_path: Path) -> None:
     made(tmp_path, first)
     with pytest.raises(StoreError, match=r"another job .content: "):
         ingest(options(tmp_path, second))
-    Table({"id": [1], "rv": [2.0]}).write(tmp_path / "rv.csv")
+    Table({"id": [100], "rv": [2.0]}).write(tmp_path / "rv.csv")
     with pytest.raises(StoreError, match=r"another job .velocities: None there"):
         ingest(options(tmp_path, first, rv=tmp_path / "rv.csv"))
 
