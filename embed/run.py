@@ -344,6 +344,12 @@ def embed_file(
     values, record = plan.make()
     if record["failed"]:
         raise InputError(record["failed"][0]["reason"])
+    missing = np.count_nonzero(values["flags"] & np.uint32(Flag.RV_MISSING))
+    if missing and loaded.preparation.frame == "rest":
+        say(
+            f"note: {missing} of {len(values['id'])} spectra in '{path}' have no velocity and stay in the observed "
+            "frame; a catalogue can be given with --rv."
+        )
     return values["id"], Embedder(loaded, grid.start, "cpu", 256)(values["flux"], values["ivar"])
 
 

@@ -75,7 +75,7 @@ class InputOptions:
             raise OptionError("files need a reader: add --survey, for instance --survey desi.")
         from stores.velocities import Velocities
 
-        velocities = None if self.rv is None else Velocities.read(self.rv, quiet=not look)
+        velocities = None if self.rv is None else Velocities.read(self.rv)
         if out.name in ("", ".."):
             raise OptionError(f"--out '{out}' names no store; give it a name of its own, such as spectra.zarr.")
         # a call with other files has another list, so that a mistaken one cannot touch that of a run at work
@@ -86,6 +86,8 @@ class InputOptions:
             patterns = get_survey(self.survey).files
             try:
                 listing.look(expand_files(files, patterns), self.survey, limit=self.limit, workers=self.workers)
+                if velocities is not None:
+                    velocities.tell_joined(listing.all_ids())
             except (InputError, OptionError):
                 listing.discard_new()
                 raise

@@ -168,16 +168,19 @@ class Listing:
         passes = 1 + rows // IDS_AT_ONCE
         for remainder in range(passes):
             ids, places = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-            found = self._database.execute("SELECT count, ids FROM files WHERE start IS NOT NULL ORDER BY start")
             row = 0
-            while many := found.fetchmany(1024):  # an array for each file would cost more than the ids
-                own = np.frombuffer(b"".join(blob[: 8 * count] for count, blob in many), np.int64)
+            for own in self._all_ids():
                 chosen = np.flatnonzero(own % passes == remainder)
                 ids.append(own[chosen])
                 places.append(row + chosen)
                 row += len(own)
             repeated = np.concatenate(places)[repeated_ids(np.concatenate(ids))]
             self._database.executemany("INSERT INTO repeated VALUES (?)", ((int(row),) for row in repeated))
+
+    def _all_ids(self) -> Iterator[NDArray[np.int64]]:
+        found = self._database.execute("SELECT count, ids FROM files WHERE start IS NOT NULL ORDER BY start")
+        while many := found.fetchmany(1024):  # an array for each file would cost more than the ids
+            yield np.frombuffer(b"".join(blob[: 8 * count] for count, blob in many), np.int64)
 
     # -- what it holds -----------------------------------------------------------------------------------
 
@@ -207,6 +210,11 @@ class Listing:
                 blob.seek(8 * (first - source.start))
                 parts.append(np.frombuffer(blob.read(8 * (last - first)), np.int64))
         return np.concatenate(parts)
+
+    def all_ids(self) -> Iterator[NDArray[np.int64]]:
+        """The ids of all rows, in order, those of some files at a time."""
+        with self._reading():
+            yield from self._all_ids()
 
     def repeated(self, rows: slice) -> NDArray[np.bool_]:
         """(n,) True where the same id stands in an earlier row of the job."""

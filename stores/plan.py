@@ -86,6 +86,8 @@ def make_plan(
     """The plan of a job that is not kept, for a few files; `limit`: at most this many rows, from the first on."""
     listing = Listing()
     listing.look(files, survey, limit=limit)
+    if velocities is not None:
+        velocities.tell_joined(listing.all_ids())
     return Plan(survey, listing, grid, preparation, options, velocities)
 
 

@@ -120,6 +120,9 @@ class Store:
         if path.exists() or path.is_symlink():
             store = cls.open(path, unfinished=True)
             store.refuse_other_job(job)
+            if store.complete:
+                store._refuse_missing_markers()
+                store._refuse_missing_files()
             return store
         building = path.with_name(f"{path.name}.building-{os.getpid()}")
         try:
@@ -172,6 +175,15 @@ class Store:
                 file = self.file(name, shard)
                 if not (self.path / file).is_file():
                     raise StoreError(f"'{self.path}' is damaged: {file} is missing; run stores-verify on it.")
+
+    def _refuse_missing_markers(self) -> None:
+        for shard in range(self.n_shards):
+            marker = f"{marker_path(shard)}/zarr.json"
+            if not (self.path / marker).is_file():
+                raise StoreError(
+                    f"'{self.path}' is damaged: {marker} is missing; copy it again from where it is sound, or delete "
+                    "it and run the command again."
+                )
 
     # -- what it is --------------------------------------------------------------------------------------
 
@@ -268,6 +280,10 @@ class Store:
     def marker(self, shard: int) -> dict[str, Any]:
         """The record of a finished shard: rows, digest, files, sources, failed."""
         if not (self.path / marker_path(shard)).exists():
+            if self.complete:
+                raise StoreError(
+                    f"'{self.path}' is damaged: the marker of shard {shard} is missing; run stores-verify on it."
+                )
             raise StoreError(f"'{self.path}': shard {shard} is not written; run the command that wrote it again.")
         try:
             record: Any = self._group[marker_path(shard)].attrs[KEY]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stores.command import say
+from stores.errors import InputError
 from stores.grid import SPEED_OF_LIGHT
 from stores.id_table import IdTable
 from stores.provenance import array_digest
@@ -28,18 +30,21 @@ class Velocities:
     ids: (n,) int64, sorted and unique
     rv: (n,) km/s; NaN where the catalogue has none that can be trusted
     warned: (n,) True where it has one that its own pipeline warns of, and no other
+    path: the catalogue's; why: the columns that warn
     """
 
     ids: NDArray[np.int64]
     rv: Float
     warned: NDArray[np.bool_]
+    path: Path = Path()
+    why: str = ""
 
     @classmethod
-    def read(cls, path: Path, *, quiet: bool = False) -> Velocities:
+    def read(cls, path: Path) -> Velocities:
         """From DESI's mwsall, rvtab or redrock files (HDU RVTAB or REDSHIFTS), or a table with ids and velocities.
 
         Velocities with RVS_WARN, ZWARN or ZWARNING other than 0 or a false SUCCESS are passed over, and of several
-        rows with the same id the first that is left counts. Says how many were passed over unless `quiet`.
+        rows with the same id the first that is left counts.
         """
         wanted = (*VELOCITY_NAMES, REDSHIFT, *WARNINGS, "success", OTHER_PIPELINE)
         table = IdTable.read(path, ID_NAMES, wanted, parts=("RVTAB", "REDSHIFTS"))
@@ -52,15 +57,33 @@ class Velocities:
         first = np.ones(len(ids), dtype=bool)
         first[1:] = ids[1:] != ids[:-1]
         chosen = order[first]
-        found = cls(table.ids[chosen], np.where(warned, np.nan, rv)[chosen], warned[chosen])
-        passed, held = np.count_nonzero(found.warned), np.count_nonzero(found.warned | np.isfinite(found.rv))
-        if passed and not quiet:
-            say(
-                f"note: {passed} of {held} velocities in '{path}' are passed over, because their pipeline warns of "
-                f"them ({why}); their spectra keep the velocity of their own file, where it has one, and are flagged "
-                "SURVEY_WARNING."
+        return cls(table.ids[chosen], np.where(warned, np.nan, rv)[chosen], warned[chosen], path, why)
+
+    def tell_joined(self, ids: Iterable[NDArray[np.int64]]) -> None:
+        """Say how many spectra, of these ids, get a velocity; raises InputError if the catalogue has none of them."""
+        spectra = known = used = passed = 0
+        example = ""
+        for part in ids:
+            example = example or "".join(f", such as {one}," for one in part[:1])
+            spectra += len(part)
+            if len(self.ids):
+                place, found = self._places(part)
+                known += int(np.count_nonzero(found))
+                used += int(np.count_nonzero(found & np.isfinite(self.rv[place])))
+                passed += int(np.count_nonzero(found & self.warned[place]))
+        if known == 0:
+            theirs = "".join(f", such as {one}" for one in self.ids[:1])
+            raise InputError(
+                f"none of the {spectra} spectra is in '{self.path}': their ids{example} are not those there{theirs}; "
+                "give a catalogue with their survey's ids, or leave --rv out."
             )
-        return found
+        say(f"velocities for {used} of {spectra} spectra come from '{self.path}'.")
+        if passed:
+            say(
+                f"note: {passed} of {used + passed} velocities of these spectra in '{self.path}' are passed over, "
+                f"because their pipeline warns of them ({self.why}); the spectra keep the velocity of their own file, "
+                "where it has one, and are flagged SURVEY_WARNING."
+            )
 
     @property
     def fingerprint(self) -> str:
@@ -73,7 +96,7 @@ class Velocities:
         place = np.searchsorted(self.ids, wanted)
         place = place[place < len(self.ids)]
         keep = place[self.ids[place] == wanted[: len(place)]]  # both are sorted
-        return Velocities(self.ids[keep], self.rv[keep], self.warned[keep])
+        return Velocities(self.ids[keep], self.rv[keep], self.warned[keep], self.path, self.why)
 
     def lookup(self, ids: NDArray[np.int64], default: Float) -> Float:
         """rv (n,) of ids (n,); the default's value where the catalogue has none that can be trusted."""

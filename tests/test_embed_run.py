@@ -31,6 +31,7 @@ from stores.sample import SAMPLE_SEED, SAMPLE_STARS
 from stores.simulate.simulate import SimulateOptions, simulate
 from stores.spectra import SpectraStore
 from stores.surveys import ReadOptions, get_survey
+from stores.velocities import Velocities
 
 LRS = Grid.parse("lrs")
 SCRIPT = Path(__file__).resolve().parents[1] / "embed" / "run.py"
@@ -83,6 +84,24 @@ def test_a_spectra_store_is_embedded(spectra: Path, model: Path, tmp_path: Path)
     half = EmbeddingStore.open(tmp_path / "half.zarr").read("embedding")
     assert half.dtype == np.float16
     np.testing.assert_allclose(half, store.read("embedding"), rtol=2e-3, atol=2e-3)
+
+
+def test_a_query_without_a_velocity_is_told(
+    lrs_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known, lacking = (write_lamost(tmp_path / f"{z}.fits", obsid=BIG_ID, z=z) for z in (1e-4, -9999.0))
+    embed(options(Path(), lrs_model, tmp_path / "e.zarr", inputs=(str(known),), survey="lamost"))
+    store = EmbeddingStore.open(tmp_path / "e.zarr")
+    note = f"1 of 1 spectra in '{lacking}' have no velocity and stay in the observed frame"
+    capsys.readouterr()
+    embed_file(known, "lamost", store, str(lrs_model))
+    assert "have no velocity" not in capsys.readouterr().err
+    embed_file(lacking, "lamost", store, str(lrs_model))
+    assert note in capsys.readouterr().err
+    (tmp_path / "rv.csv").write_text(f"id,rv\n{BIG_ID},10\n")
+    velocities = Velocities.read(tmp_path / "rv.csv")
+    embed_file(lacking, "lamost", store, str(lrs_model), velocities=velocities)
+    assert capsys.readouterr().err == f"velocities for 1 of 1 spectra come from '{velocities.path}'.\n"
 
 
 def test_files_are_prepared_on_the_fly(lrs_model: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,6 +123,18 @@ def test_a_finished_store_is_left_alone(
     stop_after(monkeypatch, 0, AssertionError("a shard was written"))
     assert made(tmp_path, path).fingerprint == before
     assert "out.zarr' is finished already: 600 rows." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["shards/00001/zarr.json", "shards/00001", "flux/c/2/0"])
+def test_a_finished_store_that_lost_a_file_is_not_called_finished(name: str, tmp_path: Path) -> None:
+    path = big_table(tmp_path)
+    lost = made(tmp_path, path).path / name
+    shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+    sentence = r"'.*out\.zarr' is damaged: (shards/00001/zarr\.json is missing; copy|flux/c/2/0 is missing; run)"
+    with pytest.raises(StoreError, match=sentence) as raised:
+        ingest(options(tmp_path, path))
+    assert raised.value.exit_status == 2
+    assert not list(tmp_path.glob("*.files-*"))
 
 
 SLOW_WRITER = """
@@ -251,7 +264,7 @@ def test_other_files_are_another_job(tmp_path: Path) -> None:
     made(tmp_path, first)
     with pytest.raises(StoreError, match=r"another job .content: "):
         ingest(options(tmp_path, second))
-    Table({"id": [1], "rv": [2.0]}).write(tmp_path / "rv.csv")
+    Table({"id": [100], "rv": [2.0]}).write(tmp_path / "rv.csv")
     with pytest.raises(StoreError, match=r"another job .velocities: None there"):
         ingest(options(tmp_path, first, rv=tmp_path / "rv.csv"))
 

@@ -22,8 +22,9 @@ from stores import Flag, Grid, Preparation, SpectraStore, prepare
 from stores.command import run_command
 from stores.errors import InputError, OptionError
 from stores.ingest import IngestOptions, ingest
-from stores.plan import expand_files
+from stores.plan import expand_files, make_plan
 from stores.surveys import FITS_FILES, ReadOptions, get_survey
+from stores.velocities import Velocities
 
 
 def lamost_files(tmp_path: Path, n: int = 4, **more: Any) -> list[Path]:
@@ -248,7 +249,20 @@ def test_velocities_that_are_warned_of_leave_the_files_own(tmp_path: Path, capsy
     np.testing.assert_array_equal(store.read("flags") & (Flag.SURVEY_WARNING | Flag.RV_MISSING), expected)
     said = capsys.readouterr().err
     assert said.count("are passed over") == 1
+    assert "velocities for 1 of 3 spectra come from" in said
     assert "2 of 3 velocities" in said
+
+
+def test_velocities_of_other_spectra_are_refused(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.fits", n_pix=300, ids=BIG_ID + np.arange(5))
+    rv = tmp_path / "rv.csv"
+    Table({"id": [1, 2], "rv": [1.0, 2.0]}).write(rv)
+    sentence = rf"none of the 5 spectra is in '.*rv\.csv'.*such as {BIG_ID},.*such as 1;"
+    with pytest.raises(InputError, match=sentence):
+        ingest(options(tmp_path, path, rv=rv))
+    with pytest.raises(InputError, match=sentence):
+        make_plan("table", [path], Grid.parse(GRID), Preparation(), velocities=Velocities.read(rv))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.fits", "rv.csv"]
 
 
 def test_velocities_do_not_go_by_position(tmp_path: Path) -> None:

@@ -145,6 +145,7 @@ def test_velocities_are_read_from_mwsall(folder: Path, stars: Stars, capsys: pyt
     assert 1.0 < robust_sigma(residual[~warn]) < 4.0
     assert np.abs(residual[~warn]).max() < 100
     np.testing.assert_array_equal(velocities.warns_of(target_ids(stars)), warn)
+    velocities.tell_joined([target_ids(stars)])
     assert f"{warn.sum()} of {len(stars)} velocities" in capsys.readouterr().err
 
 

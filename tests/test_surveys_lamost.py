@@ -38,13 +38,13 @@ def test_big_and_packed_ids(tmp_path, layout):
     path = write_lamost(tmp_path / "a.fits", layout, obsid=BIG_ID)
     assert int(LAMOST.ids(path)[0]) == int(LAMOST.read(path, OPTIONS).id[0]) == BIG_ID
     packed = {}
-    for obsid, plan in ((None, "B6212"), (-28762, "B6212"), (None, "B6213")):
+    for obsid, plan in ((None, "B6212"), (-28762, "B6212"), (0, "B6212"), (None, "B6213")):
         path = write_lamost(tmp_path / "a.fits", layout, obsid=obsid, PLANID=plan)
         packed[obsid, plan] = int(LAMOST.ids(path)[0])
         assert packed[obsid, plan] == int(LAMOST.read(path, OPTIONS).id[0])
         assert packed[obsid, plan] // 10**13 == 55862
         assert packed[obsid, plan] % 10**5 == 6005
-    assert packed[None, "B6212"] == packed[-28762, "B6212"] != packed[None, "B6213"]
+    assert packed[None, "B6212"] == packed[-28762, "B6212"] == packed[0, "B6212"] != packed[None, "B6213"]
 
 
 def test_velocity_and_class(tmp_path):
@@ -118,7 +118,7 @@ def test_real_files():
             fitted = 10.0 ** (header["COEFF0"] + header["COEFF1"] * np.arange(len(flux)))
             np.testing.assert_allclose(batch.wavelength, fitted, atol=0.05)
             np.testing.assert_allclose(batch.rv, SPEED_OF_LIGHT * header["Z"])
-            if header.get("OBSID", -1) >= 0:
+            if header.get("OBSID", -1) > 0:
                 assert batch.id[0] == header["OBSID"]
         assert batch.flags[0] == 0
     assert len(seen) >= len(REAL) - 3  # some files were handed on twice

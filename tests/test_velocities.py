@@ -128,12 +128,32 @@ def test_velocities_that_are_warned_of_are_passed_over(tmp_path: Path, capsys: p
     np.testing.assert_array_equal(velocities.warns_of(ids), [False, True, False, False, True, False])
     part = velocities.of(ids[:2])
     np.testing.assert_array_equal(part.warns_of(ids), [False, True, False, False, False, False])
-    said = capsys.readouterr().err
-    assert f"2 of 4 velocities in '{path}' are passed over" in said
-    assert "(RVS_WARN and SUCCESS)" in said
-    assert len(said.splitlines()) == 1
-    Velocities.read(path, quiet=True)
     assert capsys.readouterr().err == ""
+    velocities.tell_joined([ids])
+    joined, passed = capsys.readouterr().err.splitlines()
+    assert joined == f"velocities for 2 of 6 spectra come from '{path}'."
+    assert f"2 of 4 velocities of these spectra in '{path}' are passed over" in passed
+    assert "(RVS_WARN and SUCCESS)" in passed
+
+
+def test_only_spectra_that_are_there_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rv.csv"
+    Table({"id": np.arange(100), "rv": np.ones(100), "rvs_warn": np.arange(100) % 2}).write(path)
+    velocities = Velocities.read(path)
+    velocities.tell_joined([np.array([1, 2, 4]), np.array([], np.int64), np.array([200, 6])])
+    assert "velocities for 3 of 5 spectra" in (said := capsys.readouterr().err)
+    assert "note: 1 of 4 velocities of these spectra" in said
+    velocities.tell_joined([np.array([2, 4, 6])])
+    assert capsys.readouterr().err == f"velocities for 3 of 3 spectra come from '{path}'.\n"
+
+
+def test_a_catalogue_of_other_ids_is_refused(tmp_path: Path) -> None:
+    table().write(tmp_path / "rv.csv")
+    velocities = Velocities.read(tmp_path / "rv.csv")
+    with pytest.raises(InputError, match=r"none of the 3 spectra is in '.*rv\.csv': their ids, such as 5, .* as 7;"):
+        velocities.tell_joined([np.array([], np.int64), np.array([5, 6]), np.array([8])])
+    with pytest.raises(InputError, match="are not those there; give a catalogue"):
+        velocities_of([], []).tell_joined([np.array([5])])
 
 
 def test_redrocks_redshifts_are_velocities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,6 +163,7 @@ def test_redrocks_redshifts_are_velocities(tmp_path: Path, capsys: pytest.Captur
     velocities = Velocities.read(path)
     rv = velocities.lookup(np.array([7, 8, 9]), np.zeros(3))
     np.testing.assert_allclose(rv, [29.9792458, 0, 0])
+    velocities.tell_joined([np.array([7, 8, 9])])
     assert "1 of 2 velocities" in capsys.readouterr().err
     # without a pipeline's warning beside it, z may as well be a magnitude
     Table({"id": [1], "z": [15.0]}).write(tmp_path / "z.csv")

@@ -93,6 +93,7 @@ def test_a_deleted_marker_is_found(store: Path, capsys: pytest.CaptureFixture[st
     status, text = told(store, capsys)
     assert status == 1
     assert "shard 1: its marker is missing." in text
+    assert "is not written" not in text
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def ids(path: Path) -> NDArray[np.int64]:
 
 @survey("desi", ids=ids, files=("coadd-*.fits", "coadd-*.fits.gz", "spectra-*.fits", "spectra-*.fits.gz"))
 def read(path: Path, options: ReadOptions, rows: slice = ALL_ROWS) -> SpectrumBatch:
-    """DESI coadd-*.fits and spectra-*.fits, plain or gzip, with redrock-*.fits beside them.
+    """DESI coadd-*.fits and spectra-*.fits, plain or gzip, with redrock-*.fits beside them; rows of OBJTYPE TGT only.
 
     id is TARGETID; flux in 1e-17 erg/s/cm2/A; pixels with a MASK bit get ivar 0; the exposures of a target
     are added up with their ivar as weights. rv is redrock's c * Z, joined by TARGETID.

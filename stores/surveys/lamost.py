@@ -61,14 +61,14 @@ def read(path: Path, options: ReadOptions, rows: slice = ALL_ROWS) -> SpectrumBa
 
 
 def spectrum_id(header: Any) -> int:
-    """OBSID; where it is missing (pilot survey) or negative, one packed from the night, plan and fibre.
+    """OBSID; where it is missing (pilot survey), 0 or negative, one packed from the night, plan and fibre.
 
     A negative OBSID is what 16 bits kept of it (DR3 has -28762 for 28807078), so many spectra share it. The
     packed id is LMJD * 10**13 + plan * 10**5 + SPID * 10**3 + FIBERID, its last five digits as in an OBSID,
     where `plan` is blake2b(PLANID, 8 bytes, big-endian) modulo 10**8: the plans of a night share fibres.
     """
     obsid = integer(header, "OBSID")
-    if obsid is not None and obsid >= 0:
+    if obsid is not None and obsid > 0:
         return obsid
     night, spectrograph, fibre = (integer(header, key) for key in ("LMJD", "SPID", "FIBERID"))
     if night is None or spectrograph is None or fibre is None:
