@@ -1,6 +1,6 @@
 """embed-probe: how much a ridge regression can read about the stars from embeddings.
 
-    embed-probe lamost.zarr table.zarr --labels labels.csv --target feh --models tiny-lamost untrained pca64
+    embed-probe lamost.zarr table.zarr --labels labels.csv --target feh --models tiny-views untrained pca64
 
 For each model: embeddings of all labelled spectra, five-fold cross-validation split by star, R^2 and the scatter
 of the residuals after 3-sigma clipping. `untrained` is the same transformer with random weights and `pcaN` the
@@ -42,7 +42,7 @@ class ProbeOptions:
     """Tables (FITS, CSV, ECSV or Parquet) with an id column (id, obsid or targetid) and the target column."""
     target: str = "feh"
     """Column of the label."""
-    models: tuple[str, ...] = ("tiny-lamost", "untrained", "pca64")
+    models: tuple[str, ...] = ("tiny-views", "untrained", "pca64")
     """Models by name or folder; `untrained`, and `pcaN` for N principal components."""
     teff_range: tuple[float, float] = (4000.0, 7500.0)
     """Only stars whose teff column lies in this range, K."""
@@ -156,7 +156,7 @@ def _features(
     from embed.run import Embedder, check_preparation
 
     if name == "untrained":
-        reference = next((m for m in options.models if m != name and not m.startswith("pca")), "tiny-lamost")
+        reference = next((m for m in options.models if m != name and not m.startswith("pca")), "tiny-views")
         model = load_model(reference)
         forget(model.model, options.seed)
     else:

@@ -303,7 +303,7 @@ def check_grid(grid: Grid, model: ModelDescription) -> None:
 
 
 def _default_out(options: EmbedOptions, model: ModelDescription) -> Path:
-    """Named after survey, or store, and model: desi-tiny-lamost.zarr; desi-sample-tiny-lamost.zarr without files."""
+    """Named after survey, or store, and model: desi-tiny-views.zarr; desi-sample-tiny-views.zarr without files."""
     source = f"{options.survey or SURVEYS[0]}-sample"
     if options.inputs:
         source = Path(options.inputs[0]).stem if options.takes_store else str(options.survey)

@@ -1,6 +1,6 @@
 """Which embeddings tell most of the stars and least of the instrument.
 
-    python -m benchmarks.embeddings --data ../shared/data --out results --models untrained tiny-lamost RUN
+    python -m benchmarks.embeddings --data ../shared/data --out results --models untrained tiny-views RUN
 
 Every model is compared with the first principal components of the spectra (`pca64`), by ridge regressions
  (a) within real LAMOST spectra, cross-validated by star,

@@ -32,7 +32,7 @@ class EmbeddingsOptions:
     """Folder of real data: lamost/fits, lamost/labels.csv, miles/fits, lamost_formats/dr8_repeats, ..."""
     out: Path
     """Folder for results and for the stores of the samples, which are made once."""
-    models: tuple[str, ...] = ("pca64", "untrained", "tiny-lamost")
+    models: tuple[str, ...] = ("pca64", "untrained", "tiny-views")
     """Models by name or folder; pcaN; `untrained`: the last model named, with random weights."""
     stars: int = 10_000
     """Stars that both twins see."""
