@@ -23,6 +23,26 @@ def faults_of(store: Store) -> Iterator[tuple[int, list[str]]]:
     yield -1, [*_told(store, _check_attributes(store)), *_told(store, _check_whole(store))]
 
 
+def refuse_missing_files(store: Store) -> None:
+    """Raise StoreError if a data file is not there: Zarr reads a missing one as fill values without a word."""
+    for name in store.columns:
+        for shard in range(store.n_shards):
+            file = store.file(name, shard)
+            if not (store.path / file).is_file():
+                raise StoreError(f"'{store.path}' is damaged: {file} is missing; run stores-verify on it.")
+
+
+def refuse_missing_markers(store: Store) -> None:
+    """Raise StoreError if a shard of a finished store has lost its marker."""
+    for shard in range(store.n_shards):
+        marker = f"{marker_path(shard)}/zarr.json"
+        if not (store.path / marker).is_file():
+            raise StoreError(
+                f"'{store.path}' is damaged: {marker} is missing; copy it again from where it is sound, or delete it "
+                "and run the command again."
+            )
+
+
 def _told(store: Store, faults: Iterator[str]) -> list[str]:
     """The faults; what keeps the check from going on is one of them."""
     told = []

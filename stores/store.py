@@ -95,7 +95,9 @@ class Store:
                 "it again to finish it."
             )
         if not unfinished:
-            store._refuse_missing_files()
+            from stores.soundness import refuse_missing_files
+
+            refuse_missing_files(store)
         return store
 
     @classmethod
@@ -121,8 +123,10 @@ class Store:
             store = cls.open(path, unfinished=True)
             store.refuse_other_job(job)
             if store.complete:
-                store._refuse_missing_markers()
-                store._refuse_missing_files()
+                from stores.soundness import refuse_missing_files, refuse_missing_markers
+
+                refuse_missing_markers(store)
+                refuse_missing_files(store)
             return store
         building = path.with_name(f"{path.name}.building-{os.getpid()}")
         try:
@@ -166,23 +170,6 @@ class Store:
                     shown = f" ({name}: {mine.get(name)!r} there, {value!r} here)"
                 raise StoreError(
                     f"'{self.path}' exists and belongs to another job{shown}; choose another --out or delete it."
-                )
-
-    def _refuse_missing_files(self) -> None:
-        # Zarr reads a missing file as fill values without a word
-        for name in self.columns:
-            for shard in range(self.n_shards):
-                file = self.file(name, shard)
-                if not (self.path / file).is_file():
-                    raise StoreError(f"'{self.path}' is damaged: {file} is missing; run stores-verify on it.")
-
-    def _refuse_missing_markers(self) -> None:
-        for shard in range(self.n_shards):
-            marker = f"{marker_path(shard)}/zarr.json"
-            if not (self.path / marker).is_file():
-                raise StoreError(
-                    f"'{self.path}' is damaged: {marker} is missing; copy it again from where it is sound, or delete "
-                    "it and run the command again."
                 )
 
     # -- what it is --------------------------------------------------------------------------------------
