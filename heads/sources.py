@@ -168,7 +168,7 @@ def parts(
 
 
 def _taken(samples: Iterable[Sample], chosen: Iterable[NDArray[np.bool_]]) -> list[Sample]:
-    return [sample.take(np.flatnonzero(rows)) for sample, rows in zip(samples, chosen, strict=False)]
+    return [sample.take(np.flatnonzero(rows)) for sample, rows in zip(samples, chosen, strict=True)]
 
 
 def _stars(sources: Sequence[Source], samples: Sequence[Sample]) -> NDArray[np.int64]:
