@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import PretrainedConfig
@@ -22,6 +23,8 @@ class SpectralConfig(PretrainedConfig):
     patch_size: pixels a token, without overlap
     step: pixel width of the grid in log10 wavelength; positions are counted in such pixels
     width, layers, heads: of the encoder; decoder_width, decoder_layers: of the decoder
+    pooled_layers: numbers, from 1, of the layers whose patches' means are the embedding, in this order; the last layer
+        has to be the last of them (the default: it alone)
     noise_floor: relative flux error added to the noise in the loss, so that bright stars do not rule it
     objective: of its pre-training (see embed.objective), which decides what it has beside the encoder: `masked` the
         decoder, `views` a network with `readout_width` hidden units that reads the spectrum from the embedding
@@ -46,10 +49,14 @@ class SpectralConfig(PretrainedConfig):
         readout_width: int = 512,
         grid: str = "lrs",
         preprocessing: dict[str, Any] | None = None,
+        pooled_layers: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         if width % heads or (width // heads) % 2:
             raise ModelError(f"width {width} cannot be shared evenly among {heads} heads; change one of them.")
+        pooled = [layers] if pooled_layers is None else list(pooled_layers)
+        if pooled != sorted(set(pooled)) or pooled[-1:] != [layers] or pooled[0] < 1:
+            raise ModelError(f"pooled_layers {pooled} must rise from 1 or more to {layers}, the last layer.")
         self.patch_size = patch_size
         self.step = step
         self.width = width
@@ -63,7 +70,13 @@ class SpectralConfig(PretrainedConfig):
         self.readout_width = readout_width
         self.grid = grid
         self.preprocessing = preprocessing
+        self.pooled_layers = pooled
         super().__init__(**kwargs)
+
+    @property
+    def embedding_width(self) -> int:
+        """Length of an embedding."""
+        return self.width * len(self.pooled_layers)
 
     @classmethod
     def of_size(cls, size: str, **kwargs: Any) -> SpectralConfig:
@@ -71,4 +84,6 @@ class SpectralConfig(PretrainedConfig):
         if size not in SIZES:
             raise OptionError(f"size '{size}' is unknown; known ones are {', '.join(SIZES)}.")
         options: dict[str, Any] = {**SIZES[size], **kwargs}
+        # halfway up, the patches still hold what the last layer has given up (docs/models.md)
+        options.setdefault("pooled_layers", sorted({max(1, options["layers"] // 2), options["layers"]}))
         return cls(**options)

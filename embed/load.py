@@ -55,7 +55,7 @@ def describe_model(name: str) -> ModelDescription | None:
         fingerprint=_fingerprint(folder),
         preprocessing=preprocessing,
         grid=Grid.parse(grid),
-        width=width,
+        width=width * len(settings.get("pooled_layers", [0])),  # there was no choice once
     )
 
 
@@ -170,7 +170,7 @@ def _load_spectral(name: str, folder: Path) -> LoadedModel:
         fingerprint=_fingerprint(folder),
         preprocessing=preprocessing,
         grid=Grid.parse(model.config.grid),
-        width=int(model.config.width),
+        width=model.config.embedding_width,
     )
 
 

@@ -31,7 +31,8 @@ READOUT_SCALE = 0.1  # of the lines in a normalised spectrum
 class SpectralOutput(ModelOutput):
     """Result of a forward pass.
 
-    embedding: (B, width), mean over the encoded visible patches; 0 for a spectrum without valid pixels
+    embedding: (B, embedding_width), means over the visible patches after each of the layers that are pooled; 0 for a
+        spectrum without valid pixels
     tokens: (B, V, width), encoded visible patches
     prediction: (B, n_pix), predicted flux, only if patches were hidden or the spectrum was read
     loss: scalar, mean squared error over hidden valid pixels in units of (noise^2 + floor^2)
@@ -122,12 +123,13 @@ class SpectralTransformer(PreTrainedModel):
         pixels = _Pixels(flux, ivar, self.config.patch_size)
         positions = self._positions(pixels.n_patches, start, flux.device)
         chosen = all_visible(pixels.valid) if mask is None else mask
-        tokens = self._encode(pixels, positions, chosen)
+        layers = self._encode(pixels, positions, chosen)
+        tokens = layers[-1]
         used = chosen.used[..., None].to(tokens.dtype)
-        embedding = (tokens * used).sum(dim=1) / used.sum(dim=1).clamp(min=1)
-        output = SpectralOutput(embedding=embedding, tokens=tokens)
+        means = [(layer * used).sum(dim=1) / used.sum(dim=1).clamp(min=1) for layer in layers]
+        output = SpectralOutput(embedding=torch.cat(means, dim=1), tokens=tokens)
         if read:
-            hidden = F.gelu(self.readout_in(embedding))
+            hidden = F.gelu(self.readout_in(means[-1]))
             output.prediction = 1 + READOUT_SCALE * self.readout_out(hidden).float()
         elif mask is not None and decode:
             predicted = self._decode(tokens, positions, mask, pixels)
@@ -144,16 +146,20 @@ class SpectralTransformer(PreTrainedModel):
         phase = 2 * math.pi * centre[:, None] / periods
         return torch.cat([phase.sin(), phase.cos()], dim=1).to(device, torch.float32)
 
-    def _encode(self, pixels: _Pixels, positions: Tensor, mask: PatchMask) -> Tensor:
+    def _encode(self, pixels: _Pixels, positions: Tensor, mask: PatchMask) -> list[Tensor]:
+        """Visible patches (B, V, width) after each of the layers that are pooled."""
         patches = self.patch_embed(pixels.features.to(self.dtype)) + self.position_embed(positions.to(self.dtype))
         x = patches.gather(1, mask.visible[..., None].expand(-1, -1, patches.shape[-1]))
         x = torch.cat([self.statistics_embed(pixels.statistics.to(self.dtype))[:, None], x], dim=1)
         keys = None
         if not bool(mask.used.all()):
             keys = F.pad(mask.used, (1, 0), value=True)[:, None, None]  # the statistics token is always there
-        for block in self.blocks:
+        found = []
+        for number, block in enumerate(self.blocks, start=1):
             x = block(x, keys)
-        return self.norm(x)[:, 1:]
+            if number in self.config.pooled_layers:
+                found.append(self.norm(x)[:, 1:])
+        return found
 
     def _decode(self, tokens: Tensor, positions: Tensor, mask: PatchMask, pixels: _Pixels) -> Tensor:
         encoded = self.decoder_embed(tokens)

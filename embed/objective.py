@@ -63,7 +63,8 @@ class Views:
         mask = random_mask(valid_patches(seen_ivar, config.patch_size), self.mask_ratio, generator)
         output = model(seen, seen_ivar, self.start, mask, decode=False, read=True)
         reading = reading_loss(output.prediction, flux.repeat(2, 1), ivar.repeat(2, 1))
-        return reading + self.alignment * alignment_loss(output.embedding.float(), self.temperature)
+        last = output.embedding[:, -config.width :]  # of the last layer, which is what the spectrum is read from
+        return reading + self.alignment * alignment_loss(last.float(), self.temperature)
 
 
 def reading_loss(predicted: Tensor, flux: Tensor, ivar: Tensor) -> Tensor:

@@ -52,6 +52,28 @@ def test_patches_without_pixels_are_left_out() -> None:
     torch.testing.assert_close(alone, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_layers_that_are_pooled_stand_side_by_side_in_the_embedding() -> None:
+    flux, ivar = tensors()
+    deep = SpectralTransformer(SpectralConfig.of_size("tiny", layers=4)).eval()
+    assert deep.config.pooled_layers == [2, 4]
+    both = embed(deep, flux, ivar)
+    assert both.shape == (len(flux), deep.config.embedding_width) == (len(flux), 384)
+    last = SpectralTransformer(SpectralConfig.of_size("tiny", layers=4, pooled_layers=[4])).eval()
+    last.load_state_dict(deep.state_dict())
+    torch.testing.assert_close(both[:, 192:], embed(last, flux, ivar))
+    # the first part is what a model that ends there gives
+    short = SpectralTransformer(SpectralConfig.of_size("tiny", layers=2, pooled_layers=[2])).eval()
+    short.load_state_dict({name: deep.state_dict()[name] for name in short.state_dict()})
+    torch.testing.assert_close(both[:, :192], embed(short, flux, ivar))
+    assert not torch.allclose(both[:, :192], both[:, 192:], atol=0.1)
+
+
+@pytest.mark.parametrize("layers", [[], [1], [4, 2], [0, 4], [2, 2, 4], [4, 5]])
+def test_layers_that_cannot_be_pooled_are_refused(layers: list[int]) -> None:
+    with pytest.raises(ModelError, match="pooled_layers"):
+        SpectralConfig.of_size("tiny", pooled_layers=layers)
+
+
 def test_the_last_pixels_are_not_dropped() -> None:
     flux, ivar = tensors()
     ivar[:, -5:] = 100

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.bounds import covariances
 from benchmarks.embeddings.samples import TWIN_SEED, seen_by
 from stores.command import run_command
 from stores.errors import OptionError
-from stores.progress import progress
 
 Float = NDArray[np.float64]
-AT_ONCE = 256
 
 
 @dataclass(kw_only=True)
@@ -42,29 +41,14 @@ def limit(options: LimitOptions) -> int:
     """Print the share at rank 1 and the median rank; returns the exit status."""
     if options.stars < 2 or options.queries < 1 or options.snr <= 0:
         raise OptionError("--stars must be 2 or more, --queries 1 or more, --snr above 0.")
-    labels, one = covariances("lamost", options)
-    _, other = covariances("desi", options)
-    ranks = likelihood_ranks(labels, one, other, options.queries, TWIN_SEED)
+    limits = []
+    for survey in ("lamost", "desi"):
+        instrument, stars, fates = seen_by(survey, options.stars, options.snr)
+        limits.append(covariances(instrument, stars, fates, TWIN_SEED, options.range))
+    ranks = likelihood_ranks(stars.labels, limits[0], limits[1], options.queries, TWIN_SEED)
     print(f"{len(ranks)} stars among {options.stars} at S/N {options.snr:g}:")
     print(f"partner at rank 1 {np.mean(ranks == 1):.1%}, median rank {np.median(ranks):.0f}")
     return 0
-
-
-def covariances(survey: str, options: LimitOptions) -> tuple[Float, Float]:
-    """True labels (n, 5) and the smallest covariances (n, 5, 5) of what a survey measures of them."""
-    from stores.simulate.observe import observe
-    from stores.simulate.truth import fisher_matrices
-    from stores.simulate.twin import shared_emulator
-
-    instrument, stars, fates = seen_by(survey, options.stars, options.snr)
-    emulator = shared_emulator()
-    parts = []
-    starts = range(0, options.stars, AT_ONCE)
-    for start in progress(starts, f"bounds of {survey}", unit="block", total=len(starts)):
-        rows = slice(start, min(start + AT_ONCE, options.stars))
-        seen = observe(stars.take(rows), instrument, emulator, TWIN_SEED, fates=fates.take(rows))
-        parts.append(fisher_matrices(seen, emulator, options.range))
-    return stars.labels, np.linalg.inv(np.concatenate(parts))[:, :5, :5]
 
 
 def likelihood_ranks(labels: Float, one: Float, other: Float, queries: int, seed: int) -> NDArray[np.int64]:
