@@ -94,7 +94,7 @@ class Results:
         tables = {"results": self.scores, "predictions": self.predictions, "stars": self.stars}
         if self.landscapes is not None:
             tables["landscapes"] = self.landscapes
-        made = {name: self.about[name] for name in ("version", "commit", "command", "created") if name in self.about}
+        made: dict[str, Any] = {name: self.about.get(name) for name in ("version", "commit", "command", "created")}
         for name, table in tables.items():
             table.save(folder / f"{name}.parquet", made)
         with replacing(folder / ABOUT) as temporary:
@@ -109,9 +109,9 @@ class Results:
             raise InputError(f"'{folder}' holds no results; run heads-bench --out {folder} first.") from None
         except ValueError:
             raise InputError(f"'{folder / ABOUT}' is not valid JSON; run heads-bench again.") from None
-        tables = [Table.load(folder / f"{name}.parquet") for name in ("results", "predictions", "stars")]
+        scores, said, stars = (Table.load(folder / f"{name}.parquet") for name in ("results", "predictions", "stars"))
         landscapes = folder / "landscapes.parquet"
-        return cls(about, *tables, Table.load(landscapes) if landscapes.is_file() else None)
+        return cls(about, scores, said, stars, Table.load(landscapes) if landscapes.is_file() else None)
 
 
 def _plain(column: NDArray[Any]) -> NDArray[Any]:

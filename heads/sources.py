@@ -158,7 +158,7 @@ def parts(
     all_sources = [*sources, *replay]
     samples = [source.sample(targets, teff_range) for source in all_sources]
     apart = np.concatenate([source.apart(sample) for source, sample in zip(all_sources, samples, strict=True)])
-    star = _stars(all_sources, samples)
+    star = star_numbers(all_sources, samples)
     learned = ~np.isin(star, star[apart])
     ends = np.cumsum([len(sample) for sample in samples])[:-1]
     learn = _taken(samples, np.split(learned, ends))
@@ -171,7 +171,7 @@ def _taken(samples: Iterable[Sample], chosen: Iterable[NDArray[np.bool_]]) -> li
     return [sample.take(np.flatnonzero(rows)) for sample, rows in zip(samples, chosen, strict=True)]
 
 
-def _stars(sources: Sequence[Source], samples: Sequence[Sample]) -> NDArray[np.int64]:
+def star_numbers(sources: Sequence[Source], samples: Sequence[Sample]) -> NDArray[np.int64]:
     """Numbers (n,) of the stars of all rows: by position, by what the labels say, and by id within a survey."""
     survey = np.repeat(
         np.unique([source.stores.main.attributes["survey"] for source in sources], return_inverse=True)[1],

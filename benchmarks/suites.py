@@ -1,0 +1,242 @@
+"""Suites: studies that are made on the spot, of twins with known truth or of real stars. What is there is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.bounds import covariances
+from benchmarks.study import Side, Study
+from stores.atomic import replacing
+from stores.command import say
+from stores.errors import InputError
+from stores.grid import Grid
+from stores.provenance import array_digest
+from stores.store import open_store
+
+if TYPE_CHECKING:
+    from embed.load import ModelDescription
+    from stores.simulate.population import Stars
+    from stores.simulate.twin import Twin
+
+TEFF_RANGE = (4000.0, 7500.0)  # K
+# samples for this purpose are chosen to hold metal-poor stars
+FRACTIONS = {"thin": 0.35, "thick": 0.25, "halo": 0.2, "metal_poor": 0.2}
+GMAG = (14.0, 16.5)
+SOURCE_SEED, TARGET_SEED, REAL_SEED = 21, 22, 12  # other stars each
+APOGEE_FROM, SAGA_TO = -2.5, -2.0  # [Fe/H] above and below which the catalogues of twins have stars
+LABELLED = 0.55  # share of the stars that have labels in the catalogues and a temperature in the range, at the least
+
+OBTAIN = """For the study itself the surveys' own files are needed, all of them public:
+  LAMOST DR10 low-resolution spectra, and LASP's catalogue   https://www.lamost.org/dr10
+  DESI DR1 healpix coadds, and the mwsall catalogues         https://data.desi.lbl.gov/doc/releases/dr1
+  APOGEE DR17 allStar                                        https://www.sdss4.org/dr17/irspec
+  SAGA                                                       http://sagadatabase.jp
+  PASTEL                                                     VizieR, B/pastel
+Prepare them with stores-ingest and stores-labels (docs/labels.md), then run
+  heads-bench --source lamost.zarr --source-labels lamost.parquet --target desi.zarr --target-labels desi.parquet"""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where the stores of a study are made, and how.
+
+    folder: of all that is made; targets: labels; model: that embeds; workers: processes, which decide nothing
+    """
+
+    folder: Path
+    targets: tuple[str, ...]
+    model: ModelDescription
+    workers: int = 1
+
+    def twins(self, name: str, source: int, pool: int, tested: int) -> Study:
+        """The twins of LAMOST and DESI, with labels as catalogues give them and the truth to be held against.
+
+        source, pool, tested: labelled stars of the source, of the target to learn from, and of the target to be tested
+        """
+        lamost, _ = self._twin("lamost", round(source / LABELLED), SOURCE_SEED)
+        desi, mwsall = self._twin("desi", round((pool + tested) / LABELLED), TARGET_SEED)
+        pipelines = {
+            shown: self._labels(f"desi-{kind}", desi, [f"{kind}:{mwsall}"])
+            for shown, kind in (("SP", "desi_sp"), ("RVSpecfit", "desi_rvs"))
+        }
+        return Study(
+            name=name,
+            sources=(self._side("LAMOST twin", lamost, self._twin_labels(lamost)),),
+            target=self._side("DESI twin", desi, self._twin_labels(desi)),
+            targets=self.targets,
+            pool=pool,
+            tested=tested,
+            teff_range=TEFF_RANGE,
+            truth=desi.with_suffix(".bounds.parquet"),
+            pipelines=pipelines,
+        )
+
+    def real(self, data: Path, pool: int, tested: int, simulated: int) -> Study:
+        """LAMOST's spectra with LASP's labels, beside simulated ones that count as much, to stars of MILES.
+
+        data: folder with lamost/ and miles/; simulated: how many spectra
+        """
+        files, table, miles = data / "lamost", data / "lamost" / "lamost_dr10_table.fits.gz", data / "miles"
+        for path in (files / "fits", files / "labels.csv", table, miles / "fits", miles / "labels.csv"):
+            if not path.exists():
+                raise InputError(
+                    f"'{path}' does not exist; name the folder that holds lamost/ and miles/ with --data."
+                )
+        stores = [
+            self._ingested("lamost", "lamost", files / "fits"),
+            self._ingested("lamost-table", "table", table),
+            self._ingested("miles", "fits1d", miles / "fits", medium="air", at_rest=True),
+        ]
+        twin, _ = self._twin("lamost", simulated, REAL_SEED, fractions=None, gmag=(14.0, 18.5))
+        counts = [len(open_store(store)) for store in stores[:2]]
+        sources = [
+            self._side(name, store, self._labels(store.stem, store, [f"lasp:{catalogue}"]), count / (2 * sum(counts)))
+            for name, store, catalogue, count in zip(
+                ("LAMOST", "LAMOST table"), stores[:2], (files / "labels.csv", table), counts, strict=True
+            )
+        ]
+        true = self._labels("lamost-twin", twin, [f"table:{_truth_of(twin)}"])
+        return Study(
+            name="real",
+            sources=(*sources, self._side("LAMOST twin", twin, true, 0.5)),
+            target=self._side("MILES", stores[2], self._labels("miles", stores[2], [f"table:{miles / 'labels.csv'}"])),
+            targets=self.targets,
+            pool=pool,
+            tested=tested,
+            teff_range=TEFF_RANGE,
+        )
+
+    def own(self, sources: Sequence[tuple[Path, Path]], target: tuple[Path, Path], pool: int, tested: int) -> Study:
+        """Spectra stores of the user, each with its labels."""
+        return Study(
+            name="own",
+            sources=tuple(self._side(store.stem, store, labels) for store, labels in sources),
+            target=self._side(target[0].stem, *target),
+            targets=self.targets,
+            pool=pool,
+            tested=tested,
+        )
+
+    def _side(self, name: str, store: Path, labels: Path, share: float = 1.0) -> Side:
+        """A survey's stores; its spectra are embedded."""
+        from embed.run import embed_store
+
+        out = self.folder / f"{store.stem}-{self.model.name}.zarr"
+        embed_store(store, out, self.model.name)
+        return Side(name, store, out, labels, share)
+
+    def _twin(
+        self,
+        survey: str,
+        n: int,
+        seed: int,
+        fractions: dict[str, float] | None = FRACTIONS,
+        gmag: tuple[float, float] = GMAG,
+    ) -> tuple[Path, Path]:
+        """The store of a twin, its truth beside it, and its catalogues; the path of DESI's own catalogue."""
+        from stores.simulate.instrument import Instrument
+        from stores.simulate.observe import Fates
+        from stores.simulate.population import FRACTIONS as GALAXY
+        from stores.simulate.population import draw
+        from stores.simulate.twin import Twin, shared_emulator
+
+        instrument = Instrument.load(survey)
+        # an object that is another star than it is said to be has no truth to be tested against
+        instrument = replace(instrument, faults=replace(instrument.faults, mislabelled=0.0, unusable=0.0))
+        emulator = shared_emulator()
+        stars = draw(n, seed, emulator, gmag=gmag, fractions=fractions or GALAXY)
+        settings = json.loads(json.dumps(instrument.settings))
+        drawn = array_digest(*(getattr(stars, field.name) for field in fields(stars)))
+        job = {"instrument": settings, "stars": drawn, "seed": seed, "emulator": emulator.details["checksum"]}
+        path = self.folder / f"{survey}-twin-{n}.zarr"
+        twin = Twin(instrument, seed, stars, Fates.draw(stars, instrument, seed), job, self.workers)
+        twin.write_store(path, self.model.grid, self.model.preparation)
+        mwsall = path.with_suffix(".mwsall.fits")
+        _write_catalogues(path, mwsall if survey == "desi" else None, stars, seed)
+        if survey == "desi":
+            _write_bounds(path, twin, self.model.grid)
+        return path, mwsall
+
+    def _twin_labels(self, store: Path) -> Path:
+        """APOGEE's labels, and SAGA's for the stars that are too metal-poor for it."""
+        catalogues = [f"apogee:{store.with_suffix('.allStar.fits')}", f"saga:{store.with_suffix('.saga.tsv')}"]
+        return self._labels(store.stem, store, catalogues, sample="apogee-metal-poor")
+
+    def _labels(self, name: str, store: Path, catalogues: list[str], **more: Any) -> Path:
+        """A table of labels of a store's spectra."""
+        from stores.labelling import LabelOptions, label_store
+
+        path = self.folder / f"{name}.labels.parquet"
+        if not path.exists():
+            options = LabelOptions(path=store, catalogue=tuple(catalogues), out=path, **more)
+            label_store(open_store(store), options).save(path)
+        return path
+
+    def _ingested(self, name: str, survey: str, files: Path, **more: Any) -> Path:
+        from stores.ingest import IngestOptions, ingest
+
+        path = self.folder / f"{name}.zarr"
+        grid: Grid = self.model.grid
+        ingest(
+            IngestOptions(
+                survey=survey,
+                files=(str(files),),
+                out=path,
+                grid=str(grid),
+                preparation=self.model.preparation,
+                workers=self.workers,
+                **more,
+            )
+        )
+        return path
+
+
+def _truth_of(store: Path) -> Path:
+    return store.with_suffix(".truth.parquet")
+
+
+def _write_catalogues(store: Path, mwsall: Path | None, stars: Stars, seed: int) -> None:
+    """What catalogues have of the stars of a twin's store, beside it."""
+    from stores.simulate.catalogues import write_apogee, write_mwsall, write_saga
+
+    feh = stars.labels[:, 2]
+    for suffix, write, rows in (
+        (".allStar.fits", write_apogee, feh > APOGEE_FROM),
+        (".saga.tsv", write_saga, feh < SAGA_TO),
+    ):
+        path = store.with_suffix(suffix)
+        if not path.exists():
+            if not rows.any():
+                raise InputError(f"none of the {len(stars)} simulated stars belongs into {path.name}; ask for more.")
+            write(path, stars.take(np.flatnonzero(rows)), seed)
+    if mwsall is not None and not mwsall.exists():
+        spectra = open_store(store)
+        snr = spectra.read("snr").astype(np.float64)
+        write_mwsall(mwsall, spectra.read("id"), stars, seed, snr=np.repeat(snr[:, None], 3, axis=1))
+        say(f"'{mwsall}': what DESI's pipelines would say of these stars.")
+
+
+def _write_bounds(store: Path, twin: Twin, grid: Grid) -> None:
+    """The truth of a twin's stars beside its store, with the Cramer-Rao bounds of what the grid holds of them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from stores.simulate.emulator import LABELS
+
+    path = store.with_suffix(".bounds.parquet")
+    if path.exists():
+        return
+    seen = (float(grid.wavelength[0]), float(grid.wavelength[-1]))
+    limits = covariances(twin.instrument, twin.stars, twin.fates, twin.seed, seen)
+    sigma = np.sqrt(np.diagonal(limits, axis1=1, axis2=2))
+    columns: dict[str, Any] = {"id": open_store(store).read("id")}
+    for i, label in enumerate(LABELS):
+        columns |= {label: twin.stars.labels[:, i], f"sigma_{label}": sigma[:, i]}
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(columns), temporary)

@@ -1,0 +1,221 @@
+"""Summary: outcomes of cells -> tables of scores and predictions, and a sentence for each regime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.cell import HEAD, ZERO_SHOT, Cell, Outcome
+from benchmarks.landscape import steps
+from benchmarks.measures import LEAST, Bootstrap, Measured, measure, significantly_less
+from benchmarks.regime import Regime
+from benchmarks.results import Table
+from benchmarks.study import Stage
+from stores.catalogue import UNITS
+
+Float = NDArray[np.float64]
+SHOWN = {"teff": "Teff", "logg": "log g", "feh": "[Fe/H]", "alphafe": "[α/Fe]"}
+Method = tuple[str, str, str, int]  # group, input, strategy, size
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Predictions of one method for the stars of all draws, a row a star and draw.
+
+    rows: (n,) of the stage's target; value, low90, high90: (n, k); members: (m, n, k)
+    """
+
+    rows: NDArray[np.int64]
+    value: Float
+    low90: Float
+    high90: Float
+    members: Float
+    seconds: float
+    trained: int
+
+
+def tested(stage: Stage, outcomes: Mapping[Cell, Outcome]) -> dict[Method, Tested]:
+    """Outcomes by method, draws together."""
+    by_method: dict[Method, list[tuple[Cell, Outcome]]] = {}
+    for cell, outcome in outcomes.items():
+        by_method.setdefault((cell.group, cell.input, cell.strategy, cell.size), []).append((cell, outcome))
+    order = np.argsort(stage.target.id)
+    found = {}
+    for method, some in by_method.items():
+        some = sorted(some, key=lambda one: one[0].draw)
+        parts = [outcome for _, outcome in some]
+        rows = [order[np.searchsorted(stage.target.id[order], one.id)] for one in parts]
+        said = [one.predicted for one in parts]
+        found[method] = Tested(
+            rows=np.concatenate(rows),
+            value=np.concatenate([one.value for one in said]),
+            low90=np.concatenate([one.low90 for one in said]),
+            high90=np.concatenate([one.high90 for one in said]),
+            members=np.concatenate([one.members for one in said], axis=1),
+            seconds=sum(one.seconds for one in parts) / len(parts),
+            trained=parts[0].trained,
+        )
+    return found
+
+
+def score(stage: Stage, methods: Mapping[Method, Tested], regimes: Sequence[Regime], replicates: int) -> Table:
+    """A row for each method, label and regime that has stars enough."""
+    columns = {target: stage.reference[:, i] for i, target in enumerate(stage.target.targets)}
+    rows: list[dict[str, Any]] = []
+    drawn: dict[bytes, Bootstrap] = {}
+    for regime in regimes:
+        inside = regime.of(columns)
+        for i, target in enumerate(stage.target.targets):
+            measured: dict[Method, Measured] = {}
+            for method, one in methods.items():
+                reference, value = stage.reference[one.rows, i], one.value[:, i]
+                known = np.flatnonzero(np.isfinite(reference) & np.isfinite(value) & inside[one.rows])
+                star = stage.target.star[one.rows[known]]
+                if len(np.unique(star)) < LEAST:
+                    continue
+                key = one.rows[known].tobytes()
+                if key not in drawn:
+                    drawn[key] = Bootstrap.of(star, replicates, stage.study.seed)
+                limit = stage.bounds[one.rows[known], i]
+                measured[method] = measure(
+                    reference[known],
+                    value[known],
+                    one.members[:, known, i],
+                    (one.low90[known, i], one.high90[known, i]),
+                    limit if np.isfinite(limit).any() else None,
+                    drawn[key],
+                )
+            rows += _rows(measured, methods, target, regime.name)
+    return Table.of_rows(rows)
+
+
+def _rows(
+    measured: Mapping[Method, Measured], methods: Mapping[Method, Tested], label: str, regime: str
+) -> Iterable[dict[str, Any]]:
+    """The rows of one label and regime, the best of heads of one size marked."""
+    for method, one in measured.items():
+        group, name, strategy, size = method
+        row = {"group": group, "input": name, "strategy": strategy, "size": size, "label": label, "regime": regime}
+        rivals = {other: held for other, held in measured.items() if other[0] == HEAD and other[3] == size}
+        others = [held for other, held in rivals.items() if other != method]
+        own = [held for other, held in rivals.items() if other != method and other[1] == name]
+        sigmas = sorted(held.values["sigma"] for held in rivals.values())
+        head = group == HEAD
+        yield {
+            **row,
+            **one.values,
+            "best_of_row": head and _best(one, own),
+            "best": head and _best(one, others),
+            "tied": head and not any(significantly_less(held.replicates, one.replicates) for held in others),
+            "rank": 1 + sigmas.index(one.values["sigma"]) if head else 0,
+            "seconds": methods[method].seconds,
+            "trained": methods[method].trained,
+        }
+
+
+def _best(one: Measured, others: Sequence[Measured]) -> bool:
+    return bool(others) and all(significantly_less(one.replicates, other.replicates) for other in others)
+
+
+def predictions(stage: Stage, outcomes: Mapping[Cell, Outcome]) -> Table:
+    """A row for each cell, label and tested star."""
+    order = np.argsort(stage.target.id)
+    parts: list[dict[str, NDArray[Any]]] = []
+    for cell, outcome in outcomes.items():
+        rows = order[np.searchsorted(stage.target.id[order], outcome.id)]
+        n = len(rows)
+        for i, target in enumerate(stage.target.targets):
+            part: dict[str, NDArray[Any]] = {
+                name: np.full(n, getattr(cell, name)) for name in ("group", "input", "strategy", "size", "draw")
+            }
+            part |= {"label": np.full(n, target), "id": outcome.id, "reference": stage.reference[rows, i]}
+            for name in ("value", "sigma", "low90", "high90"):
+                part[name] = getattr(outcome.predicted, name)[:, i].astype(np.float32)
+            parts.append(part)
+    return Table({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def stars(stage: Stage, draws: int) -> Table:
+    """The stars that are tested in any draw."""
+    rows = np.unique(np.concatenate([stage.split(draw)[1] for draw in range(draws)]))
+    ids = stage.target.id[rows]
+    snr = stage.spectra.read("snr", stage.spectra.find(ids)).astype(np.float64)
+    columns = {"id": ids, "ra": stage.target.ra[rows], "dec": stage.target.dec[rows], "snr": snr}
+    for i, target in enumerate(stage.target.targets):
+        columns[target] = stage.reference[rows, i]
+        if np.isfinite(stage.bounds[rows, i]).any():
+            columns[f"bound_{target}"] = stage.bounds[rows, i]
+    return Table(columns)
+
+
+def landscapes(stage: Stage, outcomes: Mapping[Cell, Outcome], regimes: Sequence[Regime]) -> Table | None:
+    """Mean losses over the stars of each regime; None if no cell has a landscape."""
+    columns = {target: stage.reference[:, i] for i, target in enumerate(stage.target.targets)}
+    rows: list[dict[str, Any]] = []
+    for cell, outcome in outcomes.items():
+        if not outcome.landscape.size:
+            continue
+        places = steps(len(outcome.landscape))
+        own = stage.split(cell.draw)[1]
+        for regime in regimes:
+            inside = regime.of(columns)[own]
+            if np.count_nonzero(inside) < LEAST:
+                continue
+            loss = outcome.landscape[..., inside].mean(axis=-1)
+            about = {name: getattr(cell, name) for name in ("group", "input", "strategy")} | {"regime": regime.name}
+            rows += [
+                {**about, "a": a, "b": b, "loss": float(loss[i, j])}
+                for i, a in enumerate(places.tolist())
+                for j, b in enumerate(places.tolist())
+            ]
+    return Table.of_rows(rows) if rows else None
+
+
+def sentences(scores: Table, regimes: Sequence[Regime], label: str) -> dict[str, str]:
+    """What to say first, for each regime: who reads a label best, by how much, and whether that may be chance."""
+    return {regime.name: _sentence(scores.where(label=label, regime=regime.name), regime, label) for regime in regimes}
+
+
+def _sentence(scores: Table, regime: Regime, label: str) -> str:
+    heads = scores.where(group=HEAD)
+    name, unit, digits = SHOWN.get(label, label), UNITS.get(label, ""), 0 if label == "teff" else 3
+    if not len(heads):
+        return (
+            f"{regime.name} ({regime.expression}): fewer than {LEAST} tested stars have {name}; nothing can be said."
+        )
+
+    def number(row: Mapping[str, Any]) -> str:
+        return f"{row['sigma']:.{digits}f}"
+
+    largest = heads.where(size=heads["size"].max()).rows()
+    best = min(largest, key=lambda row: float(row["sigma"]))
+    by_input = [
+        min((row for row in largest if row["input"] == other), key=lambda row: float(row["sigma"]))
+        for other in dict.fromkeys(row["input"] for row in largest)
+        if other != best["input"]
+    ]
+    said = (
+        f"{regime.name} ({regime.expression}, {best['n']:.0f} stars): with {best['size']} target stars, {name} is "
+        f"best from {best['input']} by {best['strategy']}, sigma {number(best)} {unit} "
+        f"({best['sigma_low']:.{digits}f}-{best['sigma_high']:.{digits}f}), median {best['median']:+.{digits}f}"
+    )
+    if by_input:
+        told = [f"{row['input']} is {row['strategy']} with {number(row)} ({_worse(row)})" for row in by_input]
+        said += "; the best from " + ", from ".join(told)
+    untuned = [row for row in largest if row["strategy"] == ZERO_SHOT]
+    if untuned and best["strategy"] != ZERO_SHOT:
+        least = min(untuned, key=lambda row: float(row["sigma"]))
+        said += f"; untuned it would be {number(least)} from {least['input']}"
+    others = [row for row in scores.rows() if row["group"] != HEAD and row["size"] in (0, best["size"])]
+    if others:
+        least = min(others, key=lambda row: float(row["sigma"]))
+        said += f"; the best of pipelines and classical methods is {least['strategy']} with {number(least)}"
+    return said + "."
+
+
+def _worse(row: Mapping[str, Any]) -> str:
+    return "not significantly worse" if row["tied"] else "significantly worse"

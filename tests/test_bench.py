@@ -1,0 +1,274 @@
+"""heads-bench: stars shared out, cells computed once, results that say where they come from."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from heads_made import SMALL, TARGETS, make_features, make_labels, make_truth
+from stores_made import make_embeddings, make_ids, make_spectra
+
+import benchmarks.bench as command
+from benchmarks.bench import BenchOptions, Scale, bench
+from benchmarks.cell import HEAD, PIPELINE, Cell, Laboratory, Outcome, Settings
+from benchmarks.leaderboard import record
+from benchmarks.results import Results, Table
+from benchmarks.study import Side, Stage, Study
+from benchmarks.task import Predicted
+from stores.errors import InputError, OptionError
+
+SEEDS = 2
+SCALE = Scale((0, 40), ("zero_shot", "kriging"), 0, 1000, landscape=3)
+
+
+def make_side(folder: Path, name: str, seed: int, offset: float) -> Side:
+    """150 stars of a survey: at places of its own, with [Fe/H] `offset` beside those that the embeddings hold."""
+    truth, ids = make_truth(150, seed), make_ids(150) + (0 if name == "target" else 1000)
+    spectra = make_spectra(folder / f"{name}.zarr", 150, seed=seed, ids=ids)
+    embeddings = make_embeddings(folder / f"{name}-e.zarr", 150, vectors=make_features(truth, seed), ids=ids)
+    labels = folder / f"{name}.parquet"
+    make_labels(ids, {**truth, "feh": truth["feh"] + offset}).save(labels)
+    return Side(name, spectra.path, embeddings.path, labels)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Two surveys whose labels differ by 0.3 dex, and a pipeline that knows most of the target's stars."""
+    folder = tmp_path_factory.mktemp("surveys")
+    source, target = make_side(folder, "source", 1, 0.0), make_side(folder, "target", 2, 0.3)
+    pipeline = folder / "pipeline.parquet"
+    make_labels(make_ids(120), {"feh": make_truth(150, 2)["feh"][:120] + 0.5}).save(pipeline)
+    return Study("own", (source,), target, TARGETS, 40, 1000, pipelines={"SP": pipeline})
+
+
+@pytest.fixture(scope="module")
+def stage(study: Study) -> Stage:
+    return Stage.open(study)
+
+
+@pytest.fixture(scope="module")
+def done(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a comparison."""
+    out = tmp_path_factory.mktemp("runs") / "bench"
+    assert run(study, out) == 0
+    return out
+
+
+def run(study: Study, out: Path, **options: object) -> int:
+    """heads-bench on a study that is there already."""
+
+    def prepared(options: BenchOptions, scale: Scale, jobs: int) -> tuple[Study, Scale]:
+        (options.out / "study").mkdir(parents=True, exist_ok=True)
+        study.save(options.out / "study")
+        return study, SCALE
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "_study", prepared)
+        patch.setattr(Settings, "training", SMALL)
+        patch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+        given = {"labels": ",".join(TARGETS), "inputs": "embedding", "baselines": "none", "seeds": SEEDS, **options}
+        return bench(BenchOptions(out=out, jobs=1, replicates=60, **given))  # type: ignore[arg-type]
+
+
+def test_a_study_is_read_as_it_was_written(study: Study, tmp_path: Path) -> None:
+    study = replace(study, teff_range=(4000.0, 7000.0))
+    study.save(tmp_path)
+    assert Study.load(tmp_path) == study
+    assert Study.load(tmp_path).fingerprint == study.fingerprint
+
+
+def test_the_fingerprint_is_that_of_the_content(study: Study, tmp_path: Path) -> None:
+    assert replace(study, pool=50).fingerprint != study.fingerprint
+    labels = tmp_path / "other.parquet"
+    make_labels(make_ids(150), make_truth(150, 7)).save(labels)
+    assert replace(study, target=replace(study.target, labels=labels)).fingerprint != study.fingerprint
+
+
+def test_stars_to_learn_from_and_to_test_are_shared_out_strictly(stage: Stage) -> None:
+    small, large, test = stage.tuning(20, 0), stage.tuning(40, 0), stage.test(0)
+    assert len(small) == 20
+    assert len(large) == 40
+    assert set(small.id) < set(large.id)
+    assert not set(large.id) & set(test.id)
+    assert len(test) == len(stage.target) - 40
+    assert np.isnan(test.y).all()
+    assert (np.diff(test.id) > 0).all()
+    assert set(stage.test(1).id) != set(test.id)
+    assert set(stage.test(0).id) == set(Stage.open(stage.study).test(0).id)
+
+
+def test_a_star_of_the_target_is_no_star_of_the_source(study: Study) -> None:
+    whole = len(Stage.open(study).source)
+    with pytest.raises(InputError, match="are stars of the target"):
+        Stage.open(replace(study, sources=(study.target,)))
+    both = Stage.open(replace(study, sources=(study.sources[0], study.target)))
+    assert len(both.source) == whole
+
+
+def test_too_few_stars_to_test_are_refused(study: Study) -> None:
+    with pytest.raises(InputError, match="smaller --sizes"):
+        Stage.open(replace(study, pool=140))
+
+
+def test_an_outcome_is_read_as_it_was_written(tmp_path: Path) -> None:
+    values = np.arange(12, dtype=float).reshape(4, 3)
+    predicted = Predicted(values, values + 1, values - 1, values + 2, values[None])
+    Outcome(np.arange(4), predicted, 1.5, 7, np.ones((2, 2, 4), dtype=np.float32)).save(tmp_path / "a.npz")
+    found = Outcome.load(tmp_path / "a.npz")
+    np.testing.assert_array_equal(found.predicted.low90, values - 1)
+    assert (found.seconds, found.trained, found.landscape.shape) == (1.5, 7, (2, 2, 4))
+
+
+def test_every_cell_has_a_key_of_its_own() -> None:
+    cell, settings = Cell(HEAD, "fused", "lora", 100, 0), Settings()
+    others = [replace(cell, size=200), replace(cell, draw=1), replace(cell, strategy="full"), cell]
+    keys = {one.key("study", settings) for one in others} | {cell.key("other", settings)}
+    assert len(keys | {cell.key("study", Settings(seeds=3))}) == 6
+
+
+def test_the_pipeline_is_joined_by_id(study: Study, done: Path) -> None:
+    hands = Laboratory(done, Settings(SEEDS, 3, 40))
+    found = Outcome.load(hands.path(Cell(PIPELINE, "", "SP", 0, 0), study.fingerprint))
+    truth = dict(zip(make_ids(150)[:120].tolist(), make_truth(150, 2)["feh"][:120].tolist(), strict=True))
+    expected = [truth.get(one, np.nan) + 0.5 for one in found.id.tolist()]
+    np.testing.assert_allclose(found.predicted.value[:, 0], expected)
+    assert np.isnan(found.predicted.value[:, 1]).all()
+
+
+def test_results_say_what_was_found(study: Study, done: Path) -> None:
+    found = Results.load(done)
+    assert found.about["regimes"]["metal_poor"] == "feh <= -1"
+    assert found.about["commit"] is not None
+    whole = found.scores.where(group="head", label="feh", regime="metal_rich")
+    untuned, tuned = (whole.where(size=size, strategy=name) for size, name in ((0, "zero_shot"), (40, "kriging")))
+    assert untuned["median"][0] == pytest.approx(-0.3, abs=0.12)
+    assert abs(tuned["median"][0]) < 0.15
+    assert (
+        set(found.predictions["id"].tolist()) == set(found.stars["id"].tolist()) == set(Stage.open(study).test(0).id)
+    )
+    pipeline = found.scores.where(group="pipeline", label="feh", regime="metal_poor")
+    assert pipeline["median"][0] == pytest.approx(0.2)  # 0.5 above what the embeddings hold, the labels 0.3
+    one = found.predictions.where(group="head", strategy="kriging", label="feh")
+    poor = one.take(one["reference"] <= -1)
+    score = found.scores.where(strategy="kriging", label="feh", regime="metal_poor")
+    assert score["median"][0] == pytest.approx(np.median(poor["value"] - poor["reference"]), abs=1e-6)
+    assert score["n"][0] == len(poor)
+
+
+def test_sentences_name_the_best(done: Path) -> None:
+    found = Results.load(done)
+    for regime, sentence in found.about["sentences"].items():
+        rows = found.scores.where(group="head", label="feh", regime=regime, size=40).rows()
+        best = min(rows, key=lambda row: row["sigma"])
+        assert f"best from {best['input']} by {best['strategy']}" in sentence
+        assert f"{best['sigma']:.3f}" in sentence
+        assert f"{best['n']:.0f} stars" in sentence
+
+
+def test_landscapes_have_the_head_in_their_middle(done: Path) -> None:
+    landscapes = Results.load(done).landscapes
+    assert landscapes is not None
+    one = landscapes.where(strategy="zero_shot", regime="metal_poor")
+    assert len(one) == 9
+    middle = one.where(a=0.0, b=0.0)["loss"][0]
+    assert middle == one["loss"].min()
+    assert one["loss"].max() > 2 * middle
+
+
+def test_a_second_run_does_nothing(study: Study, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (done / "report.html").touch()
+    before = {
+        path: path.stat().st_mtime_ns for path in done.rglob("*") if path.is_file() and path.name != "study.json"
+    }
+    assert run(study, done) == 0
+    assert "nothing is left to do" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_what_was_killed_goes_on_to_the_same_results(study: Study, done: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bench"
+    calls = []
+    original = Laboratory.run
+
+    def killed(self: Laboratory, cell: Cell, study: str) -> None:
+        calls.append(cell)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        original(self, cell, study)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Laboratory, "run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(study, out)
+    kept = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    assert len(kept) == 3
+    assert run(study, out, resume=True) == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    one, other = Results.load(out), Results.load(done)
+    for name in ("sigma", "median", "cover90", "sigma_low"):
+        np.testing.assert_array_equal(one.scores[name], other.scores[name])
+    np.testing.assert_array_equal(one.predictions["value"], other.predictions["value"])
+
+
+def test_other_regimes_need_no_new_cells(study: Study, done: Path, tmp_path: Path) -> None:
+    cells = {path: path.stat().st_mtime_ns for path in (done / "cells").iterdir()}
+    assert run(study, done, regime=("metal_poor", "warm=teff > 5500")) == 0
+    assert set(Results.load(done).scores["regime"].tolist()) == {"metal_poor", "warm"}
+    assert {path: path.stat().st_mtime_ns for path in (done / "cells").iterdir()} == cells
+    assert run(study, done) == 0  # as the other tests find it
+
+
+def test_a_run_of_changed_code_is_not_recorded(done: Path, tmp_path: Path) -> None:
+    found = Results.load(done)
+    board = tmp_path / "board.jsonl"
+    with pytest.raises(OptionError, match="commit first"):
+        record(replace(found, about={**found.about, "commit": "abc+changes"}), board)
+    record(replace(found, about={**found.about, "commit": "abc"}), board)
+    line = json.loads(board.read_text())
+    best = line["best"]["feh"]["metal_poor"]
+    rows = found.scores.where(group="head", label="feh", regime="metal_poor", size=40)
+    assert best["sigma"] == pytest.approx(rows["sigma"].min(), abs=1e-4)
+    assert line["commit"] == "abc"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"regime": ("rich",)}, "--regime 'rich'"),
+        ({"inputs": "pixels"}, "--inputs names 'pixels'"),
+        ({"adapters": "magic"}, "--adapters names 'magic'"),
+        ({"baselines": "magic"}, "--baselines names 'magic'"),
+        ({"sizes": "0,few"}, "no numbers"),
+        ({"sizes": "5"}, "10 and more"),
+        ({"labels": ","}, "names no label"),
+        ({"seeds": 0}, "--seeds 0"),
+        ({"draws": 0}, "--draws 0"),
+        ({"target": Path("x.zarr")}, "go together"),
+        ({"resume": True}, "nothing to go on with"),
+    ],
+)
+def test_mistakes_are_told_beforehand(options: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=message):
+        BenchOptions(out=tmp_path / "bench", **options).check()  # type: ignore[arg-type]
+
+
+def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(OptionError, match="other files"):
+        BenchOptions(out=tmp_path).check()
+
+
+def test_tables_are_read_as_they_were_written(tmp_path: Path) -> None:
+    table = Table.of_rows(
+        [{"name": "a", "n": 1, "x": np.nan, "best": True}, {"name": "b", "n": 2, "x": 1.5, "best": False}]
+    )
+    table.save(tmp_path / "t.parquet", {"version": "0"})
+    found = Table.load(tmp_path / "t.parquet")
+    assert found.where(name="b").rows() == [{"name": "b", "n": 2, "x": 1.5, "best": False}]
+    assert np.isnan(found["x"][0])
+    with pytest.raises(InputError, match="no results"):
+        Results.load(tmp_path)
