@@ -16,6 +16,7 @@ import benchmarks.bench as command
 from benchmarks.bench import BenchOptions, Scale, bench
 from benchmarks.cell import HEAD, PIPELINE, Cell, Laboratory, Outcome, Settings
 from benchmarks.leaderboard import record
+from benchmarks.limits import LimitsOptions, limits, shared
 from benchmarks.results import Results, Table
 from benchmarks.study import Side, Stage, Study
 from benchmarks.task import Predicted
@@ -272,3 +273,20 @@ def test_tables_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert np.isnan(found["x"][0])
     with pytest.raises(InputError, match="no results"):
         Results.load(tmp_path)
+
+
+def test_what_errors_share_is_told_from_what_is_their_own(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    random = np.random.default_rng(2)
+    common = 0.3 * random.normal(size=4000)
+    errors = np.stack([common + 0.1 * random.normal(size=4000), common + 0.4 * random.normal(size=4000)])
+    errors[:, :20] += 30
+    scatter, found, low, high = shared(errors, 0)
+    np.testing.assert_allclose(scatter, [0.316, 0.5], rtol=0.05)
+    assert low < found < high
+    assert found == pytest.approx(0.3, rel=0.05)
+    assert shared(random.normal(size=(2, 400)), 0)[1] < 0.4
+    assert limits(LimitsOptions(folder=done, one="embedding:zero_shot", other="embedding:kriging")) == 0
+    printed = capsys.readouterr().out
+    assert "feh      metal_poor" in printed
+    with pytest.raises(InputError, match="no predictions of 'payne'"):
+        limits(LimitsOptions(folder=done))
