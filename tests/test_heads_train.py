@@ -266,6 +266,47 @@ def test_stores_count_as_they_are_told_to(one: dict[str, Path], elsewhere: dict[
     assert alike.fingerprint != shared.fingerprint
 
 
+def test_the_stars_of_some_stores_set_the_uncertainties(
+    one: dict[str, Path],
+    elsewhere: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    surveys = (one, elsewhere)
+    every = made(tmp_path / "every", *surveys)
+    assert "set the uncertainties" not in capsys.readouterr().err
+    assert every.about["calibrated_on"] == [str(survey["store"]) for survey in surveys]
+    # however its path is written
+    monkeypatch.chdir(elsewhere["store"].parent)
+    named = made(tmp_path / "named", *surveys, calibrate_on=(Path("elsewhere.zarr"),))
+    assert f"\n{TRAIN} of the spectra to learn from set the uncertainties.\n" in capsys.readouterr().err
+    assert named.about["calibrated_on"] == [str(elsewhere["store"])]
+    assert named.about["options"]["calibrate_on"] == ["elsewhere.zarr"]
+    told = json.loads((tmp_path / "named" / "head.json").read_text())["calibration"]["count"][0]
+    sources = open_all("embedding", (), [s["store"] for s in surveys], [str(s["labels"]) for s in surveys])
+    held = parts(sources, TARGETS).training.folds(5, 0) < 2  # each of two members does not see one of five folds
+    assert every.calibration.count[0].tolist() == [held.sum()] * 2
+    assert told == [held[TRAIN:].sum()] * 2
+    # a label that those stars lack is told
+    labels = Labels.load(elsewhere["labels"])
+    truth = {"feh": labels.values["feh"], "teff": np.full(N, np.nan)}
+    bare = save_labels(tmp_path / "bare.parquet", labels.id, truth, slice(TRAIN, N))
+    sparse = {"store": elsewhere["store"], "labels": bare}
+    made(tmp_path / "sparse", one, sparse, calibrate_on=(elsewhere["store"],))
+    assert "note: none of those has a label teff; there all stars set them.\n" in capsys.readouterr().err
+
+
+def test_stores_without_a_star_to_learn_from_cannot_calibrate(
+    one: dict[str, Path], elsewhere: dict[str, Path], tmp_path: Path
+) -> None:
+    apart = Labels.load(elsewhere["labels"])
+    replace(apart, split=np.ones(N, dtype=np.int64)).save(tmp_path / "apart.parquet")
+    given = {"store": elsewhere["store"], "labels": tmp_path / "apart.parquet"}
+    wrong = options(tmp_path / "head", one, given, calibrate_on=(elsewhere["store"],))
+    refused(wrong, InputError, "no star of the stores of --calibrate-on is learned from")
+
+
 def test_only_stars_of_a_range_of_temperatures(one: dict[str, Path], tmp_path: Path) -> None:
     teff = make_truth(N)["teff"]
     inside = (teff > 5000) & (teff < 5800)
@@ -435,6 +476,7 @@ def refused(given: HeadTrainOptions, kind: type[SpectraBridgeError], *words: str
         ({"shares": (1.0, 2.0)}, OptionError, ("--shares needs a number above 0 for each of the 1 stores",)),
         ({"shares": (0.0,)}, OptionError, ("--shares",)),
         ({"shares": (float("nan"),)}, OptionError, ("--shares",)),
+        ({"calibrate_on": (Path("two.zarr"),)}, OptionError, ("--calibrate-on 'two.zarr' is none of the stores",)),
         ({"teff_range": (6000.0, 5000.0)}, OptionError, ("--teff-range 6000 5000 must rise",)),
         ({"teff_range": (1.0, 2.0)}, InputError, ("--teff-range; widen it",)),
         (
