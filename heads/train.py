@@ -149,7 +149,7 @@ def _count(spectra: Sequence[Path], embeddings: Sequence[Path], labels: Sequence
 def train(options: HeadTrainOptions) -> int:
     """Train or adapt, judge on the stars kept apart, save; returns the exit status."""
     options.check()
-    from heads.head import refuse_folder
+    from heads.folder import refuse_folder
     from heads.sources import open_all, parts
     from heads.training import TrainOptions
 
@@ -251,6 +251,7 @@ def _adapted(base: Head, options: HeadTrainOptions, how: TrainOptions, found: Pa
 def _finish(head: Head | Bundle, options: HeadTrainOptions, found: Parts, about: dict[str, Any]) -> int:
     """Judge, save and say what was made."""
     from heads.bundle import Bundle
+    from heads.folder import filling
     from heads.score import score_table, scores
 
     measured = scores(head, found.test) if len(found.test) else {}
@@ -258,25 +259,26 @@ def _finish(head: Head | Bundle, options: HeadTrainOptions, found: Parts, about:
         print(score_table(measured))
     told = {"options": asdict(options), **about, **_counts(found.training), "test": measured}
     head.about = plain({**told, **head.about})
-    head.save_pretrained(options.out)
-    parts = {options.out: head}
-    if isinstance(head, Bundle):
-        parts = {options.out / "parts" / name: part for name, part in head.heads.items()}
-    for folder, part in parts.items():
-        _draw(part, folder)
+    with filling(options.out) as folder:
+        head.write(folder)
+        parts = head.heads if isinstance(head, Bundle) else {options.out.name: head}
+        for name, part in parts.items():
+            _draw(part, folder / "parts" / name if isinstance(head, Bundle) else folder)
+    for name, part in parts.items():
+        weights = part.about["weights"]
+        say(f"'{name}': {weights['trained']:,} of {weights['total']:,} weights of a member trained.")
     say(f"'{options.out}': a head for {', '.join(head.targets)}.")
     return 0
 
 
-def _draw(head: Any, folder: Path) -> None:
-    """The curves of a head that has any, and how many weights were trained."""
+def _draw(head: Head, folder: Path) -> None:
+    """The curves of a head that has any."""
     from heads.curves import draw
     from heads.fit import History
 
-    history, weights = History(**head.about["history"]), head.about["weights"]
+    history = History(**head.about["history"])
     if history.step:
         draw(history, folder / "curves.png")
-    say(f"'{folder.name}': {weights['trained']:,} of {weights['total']:,} weights of a member trained.")
 
 
 def _tell(found: Parts) -> None:
@@ -324,7 +326,7 @@ def _watch(what: str) -> Any:
 
 def main() -> None:
     """Entry point of heads-train."""
-    run_command(HeadTrainOptions, train, "heads-train")
+    run_command(HeadTrainOptions, train, "heads-train", go_on="run the same command again")
 
 
 if __name__ == "__main__":

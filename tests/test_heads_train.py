@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from heads_made import TARGETS, make_features, make_labels, make_truth
+from safetensors import SafetensorError
 from stores_made import BIG_ID, make_embeddings, make_spectra
 
 from heads import Head, InputStores, Sample, TrainOptions, adapt_head
@@ -665,6 +668,47 @@ def test_an_out_that_cannot_be_is_refused_before_anything_is_trained(one: dict[s
     refused(options(tmp_path / "full", one, overwrite=True), OptionError, "full' exists and holds no head")
     refused(options(tmp_path / "file" / "head", one), OptionError, "file' is a file; choose another --out")
     assert (tmp_path / "file").read_text() == (tmp_path / "full" / "thesis.tex").read_text() == "precious"
+
+
+@pytest.mark.parametrize("where", ["weights", "json", "curves"])
+def test_a_full_disk_is_one_sentence_and_can_be_mended(
+    where: str,
+    one: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def no_room(*args: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    def no_room_for_text(path: Path, text: str) -> None:
+        path.write_bytes(text.encode()[:100])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def no_room_for_a_picture(canvas: Any, path: Path) -> None:
+        no_room_for_text(path, "PNG")
+
+    head = tmp_path / "head"
+    words = ["heads-train", "--input", "embedding", "--targets", "feh", "--out", str(head), "--epochs", "1"]
+    words += ["--embeddings", str(one["store"]), "--labels", str(one["labels"]), "--seeds", "1"]
+    monkeypatch.setattr("sys.argv", words)
+    with monkeypatch.context() as patch:
+        if where == "weights":
+            patch.setattr("safetensors.torch.save_file", no_room)
+        elif where == "json":
+            patch.setattr(Path, "write_text", no_room_for_text)
+        else:
+            patch.setattr("matplotlib.backends.backend_agg.FigureCanvasAgg.print_png", no_room_for_a_picture)
+        with pytest.raises(SystemExit) as end:
+            main()
+    assert end.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"heads-train: no space left on device ('{head}'); mend that and run the same command again."
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert (head / "curves.png").is_file()
 
 
 # -- the command -------------------------------------------------------------------------------------------
