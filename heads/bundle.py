@@ -6,8 +6,6 @@ A folder holds head.json, which says which part gives which label, and the parts
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heads.head import FORMAT, HEAD, Head, Prediction, refuse_folder, take_place
+from heads.folder import HEAD, filling
+from heads.head import FORMAT, Head, Prediction
 from heads.inputs import InputStores, Rows
 from stores.errors import ModelError
 from stores.provenance import fingerprint, provenance
@@ -77,25 +76,24 @@ class Bundle:
 
         Raises OptionError for a folder that holds something else.
         """
-        folder = Path(folder).absolute()
-        refuse_folder(folder)
-        building = folder.with_name(f"{folder.name}.building-{os.getpid()}")
-        building.mkdir(parents=True)
-        try:
-            for name, head in self.heads.items():
-                head.save_pretrained(building / "parts" / name)
-            told = {
-                "format": FORMAT,
-                "kind": "bundle",
-                "of": self.of,
-                "fingerprint": self.fingerprint,
-                "about": self.about,
-                **provenance(),
-            }
-            (building / HEAD).write_text(json.dumps(told, indent=1) + "\n")
-            take_place(building, folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+        with filling(folder) as building:
+            self.write(building)
+
+    def write(self, folder: Path) -> None:
+        """Write the parts and what they are for to an empty folder."""
+        for name, head in self.heads.items():
+            own = folder / "parts" / name
+            own.mkdir(parents=True)
+            head.write(own)
+        told = {
+            "format": FORMAT,
+            "kind": "bundle",
+            "of": self.of,
+            "fingerprint": self.fingerprint,
+            "about": self.about,
+            **provenance(),
+        }
+        (folder / HEAD).write_text(json.dumps(told, indent=1) + "\n")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Bundle:

@@ -12,8 +12,6 @@ were adapted and not merged members/N/adapter/, and scaling.safetensors. Nothing
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,17 +24,17 @@ from torch import nn
 
 from heads.calibration import Calibration, Float
 from heads.ensemble import Ensemble
+from heads.folder import HEAD, filling
 from heads.inputs import InputStores, Rows
 from heads.network import HeadNetwork, NetworkOptions
 from heads.novelty import Novelty
 from heads.sample import Sample, features
 from heads.scaling import Scaling
-from stores.errors import ModelError, OptionError
+from stores.errors import ModelError
 from stores.flags import Flag
 from stores.provenance import array_digest, file_checksum, provenance
 
 FORMAT = 1
-HEAD = "head.json"
 ROWS_AT_ONCE = 1024
 OUTSIDE_MARGIN = 0.02  # of the range of the training labels, that a value may lie beyond it
 
@@ -189,39 +187,36 @@ class Head:
 
         Raises OptionError for a folder that holds something else.
         """
+        with filling(folder) as building:
+            self.write(building)
+
+    def write(self, folder: Path) -> None:
+        """Write the head's files to an empty folder."""
         from safetensors.numpy import save_file as save_arrays
 
         from heads.adapters import get_adapter
 
-        folder = Path(folder).absolute()
-        refuse_folder(folder)
-        building = folder.with_name(f"{folder.name}.building-{os.getpid()}")
-        building.mkdir(parents=True)
-        try:
-            for number, member in enumerate(self.members):
-                own = building / "members" / str(number)
-                own.mkdir(parents=True)
-                network = plain(member)
-                _save_network(network, own / "model.safetensors")
-                if self.adapter is not None:
-                    get_adapter(self.adapter).save(member, own / "adapter")
-            arrays = {
-                "label/mean": self.label_scaling.mean,
-                "label/scatter": self.label_scaling.scatter,
-                "label/range": self.label_range,
-                "novelty/axes": self.novelty.axes,
-                "novelty/references": self.novelty.references,
-            }
-            for name, scaling in self.scalings.items():
-                arrays |= {f"block/{name}/mean": scaling.mean, f"block/{name}/scatter": scaling.scatter}
-            save_arrays(
-                {name: np.ascontiguousarray(value) for name, value in arrays.items()}, building / "scaling.safetensors"
-            )
-            told = {**self._json(), "files": _checksums(building)}
-            (building / HEAD).write_text(json.dumps(told, indent=1) + "\n")
-            take_place(building, folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+        for number, member in enumerate(self.members):
+            own = folder / "members" / str(number)
+            own.mkdir(parents=True)
+            network = plain(member)
+            _save_network(network, own / "model.safetensors")
+            if self.adapter is not None:
+                get_adapter(self.adapter).save(member, own / "adapter")
+        arrays = {
+            "label/mean": self.label_scaling.mean,
+            "label/scatter": self.label_scaling.scatter,
+            "label/range": self.label_range,
+            "novelty/axes": self.novelty.axes,
+            "novelty/references": self.novelty.references,
+        }
+        for name, scaling in self.scalings.items():
+            arrays |= {f"block/{name}/mean": scaling.mean, f"block/{name}/scatter": scaling.scatter}
+        save_arrays(
+            {name: np.ascontiguousarray(value) for name, value in arrays.items()}, folder / "scaling.safetensors"
+        )
+        told = {**self._json(), "files": _checksums(folder)}
+        (folder / HEAD).write_text(json.dumps(told, indent=1) + "\n")
 
     def _json(self) -> dict[str, Any]:
         return {
@@ -299,28 +294,6 @@ def mixture(values: Float, sigmas: Float) -> tuple[Float, Float]:
 def plain(member: nn.Module) -> HeadNetwork:
     """The network inside a member, whatever a strategy wrapped around it."""
     return next(module for module in member.modules() if isinstance(module, HeadNetwork))
-
-
-def refuse_folder(folder: Path) -> None:
-    """Raise an OptionError if no head can be written to a folder, as it is there and holds something else."""
-    if folder.is_dir() and (not any(folder.iterdir()) or (folder / HEAD).is_file()):
-        return
-    if folder.exists() or folder.is_symlink():
-        raise OptionError(f"'{folder}' exists and holds no head; choose another folder.")
-
-
-def take_place(building: Path, folder: Path) -> None:
-    """Rename a folder; what has that name goes, or comes back if this fails."""
-    old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
-    if folder.exists():
-        folder.rename(old)
-    try:
-        building.rename(folder)
-    except BaseException:
-        if old.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _checksums(folder: Path) -> dict[str, str]:

@@ -19,6 +19,7 @@ from stores.stars import same_stars
 UNUSABLE = Flag.NO_VALID_PIXELS | Flag.MOSTLY_MASKED | Flag.UNREADABLE | Flag.DUPLICATE_ID | Flag.NOT_A_STAR
 SMOOTHING = 0.15  # dex, of the density of [Fe/H] that stars are balanced by
 LARGEST_WEIGHT = 20.0  # of a rare star against the mean
+_COLUMNS = ("id", "star", "y", "ra", "dec", "worth", "calibrates")  # one entry a spectrum
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Sample:
     id, star: (n,) int64; blocks: name -> values and validity (n, d); y: (n, k), NaN where a label is unknown
     targets: names of the k labels
     ra, dec: (n,) deg, NaN where unknown; worth: (n,), how much a spectrum counts in training
+    calibrates: (n,) bool, whether a spectrum sets uncertainties when it is held out
     """
 
     id: NDArray[np.int64]
@@ -38,6 +40,7 @@ class Sample:
     ra: Float
     dec: Float
     worth: Float
+    calibrates: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.id)
@@ -67,8 +70,10 @@ class Sample:
             raise InputError(f"no labelled spectrum of '{stores.main.path}' is usable; see stores-info on its flags.")
         own = rows[found]
         ra, dec = (stores.main.read(name, own) for name in ("ra", "dec"))
-        worth = np.ones(len(own))
-        return cls(labels.id[found], labels.star[found], stores.read(own), y[found], targets, ra, dec, worth)
+        worth, calibrates = np.ones(len(own)), np.ones(len(own), dtype=bool)
+        return cls(
+            labels.id[found], labels.star[found], stores.read(own), y[found], targets, ra, dec, worth, calibrates
+        )
 
     @classmethod
     def concatenated(cls, parts: Sequence[Sample], shares: Sequence[float] | None = None) -> Sample:
@@ -83,7 +88,8 @@ class Sample:
             for name in parts[0].blocks
         }
         joined: dict[str, Any] = {
-            name: np.concatenate([getattr(part, name) for part in parts]) for name in ("id", "y", "ra", "dec")
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("id", "y", "ra", "dec", "calibrates")
         }
         worth = np.concatenate([part.worth for part in parts])
         if shares is not None:
@@ -97,7 +103,7 @@ class Sample:
     def take(self, rows: NDArray[Any]) -> Sample:
         """Only these rows."""
         blocks = {name: (values[rows], valid[rows]) for name, (values, valid) in self.blocks.items()}
-        columns = {name: getattr(self, name)[rows] for name in ("id", "star", "y", "ra", "dec", "worth")}
+        columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
         return Sample(blocks=blocks, targets=self.targets, **columns)
 
     def scalings(self) -> dict[str, Scaling]:

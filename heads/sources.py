@@ -145,12 +145,15 @@ def parts(
     *,
     replay: Sequence[Source] = (),
     shares: Sequence[float] | None = None,
+    calibrate: Sequence[bool] | None = None,
     teff_range: tuple[float, float] | None = None,
 ) -> Parts:
     """The stars of sources, shared out.
 
     replay: sources of another survey; their own stars of the part `test` are not learned from either
-    shares: see Sample.concatenated
+    shares: see Sample.concatenated; calibrate: which of the sources set uncertainties, all without
+
+    Raises InputError where none of those is learned from.
     """
     for target in targets:
         if not any(target in source.labels.values for source in sources):
@@ -164,7 +167,14 @@ def parts(
     learn = _taken(samples, np.split(learned, ends))
     keep = _taken(samples[: len(sources)], np.split(apart, ends)[: len(sources)])
     replayed = Sample.concatenated(learn[len(sources) :]) if replay else None
-    return Parts(Sample.concatenated(learn[: len(sources)], shares), Sample.concatenated(keep), replayed)
+    own = [
+        replace(sample, calibrates=np.full(len(sample), chosen))
+        for sample, chosen in zip(learn[: len(sources)], calibrate or [True] * len(sources), strict=True)
+    ]
+    training = Sample.concatenated(own, shares)
+    if len(training) and not training.calibrates.any():
+        raise InputError("no star of the stores of --calibrate-on is learned from; name others, or leave it out.")
+    return Parts(training, Sample.concatenated(keep), replayed)
 
 
 def _taken(samples: Iterable[Sample], chosen: Iterable[NDArray[np.bool_]]) -> list[Sample]:

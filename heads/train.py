@@ -3,6 +3,8 @@
     heads-train --input spectra --store lamost.zarr --labels lamost.parquet --targets teff,logg,feh --out lamost-head
     heads-train --input fused --store desi.zarr --embeddings desi-embeddings.zarr --labels apogee:allStar.fits \\
         --out desi-head
+    heads-train --store real.zarr twin.zarr --labels real.parquet twin.parquet --shares 2 1 \\
+        --calibrate-on real.zarr --out both-head
     heads-train --store desi.zarr --labels desi.parquet --adapter kriging --base lamost-head --out desi-head
     heads-train --store desi.zarr --labels desi.parquet --adapter auto --base lamost-head --out desi-head
 
@@ -64,6 +66,8 @@ class HeadTrainOptions:
     """Only stars whose label teff lies in this range, K."""
     shares: tuple[float, ...] = ()
     """How much each store counts as a whole; every spectrum counts alike without."""
+    calibrate_on: tuple[Path, ...] = ()
+    """Those of the stores whose stars set the uncertainties, such as the real ones; all without."""
     epochs: float | None = None
     """Passes over the stars, if not the strategy's own number."""
     learning_rate: float | None = None
@@ -82,6 +86,19 @@ class HeadTrainOptions:
     @property
     def target_names(self) -> tuple[str, ...]:
         return tuple(name.strip() for name in (self.targets or TARGETS).split(",") if name.strip())
+
+    @property
+    def calibrates(self) -> tuple[bool, ...] | None:
+        """Which of the stores set the uncertainties, None for all. Raises OptionError for a path of none of them."""
+        if not self.calibrate_on:
+            return None
+        given = [paths for paths in (self.store, self.embeddings) if paths]
+        places = [{path.resolve() for path in paths} for paths in zip(*given, strict=True)]
+        for path in self.calibrate_on:
+            if not any(path.resolve() in place for place in places):
+                raise OptionError(f"--calibrate-on '{path}' is none of the stores to learn from; name some of them.")
+        wanted = {path.resolve() for path in self.calibrate_on}
+        return tuple(bool(place & wanted) for place in places)
 
     def check(self) -> None:
         """Refuse what cannot work before anything heavy is loaded."""
@@ -102,6 +119,7 @@ class HeadTrainOptions:
         count = _count(self.store, self.embeddings, self.labels)
         if self.shares and (len(self.shares) != count or not min(self.shares) > 0):
             raise OptionError(f"--shares needs a number above 0 for each of the {count} stores.")
+        _ = self.calibrates
         if self.replay_store or self.replay_embeddings or self.replay_labels:
             if self.base is None:
                 raise OptionError("--replay-labels is for taking a --base to another survey; leave it out.")
@@ -131,7 +149,7 @@ def _count(spectra: Sequence[Path], embeddings: Sequence[Path], labels: Sequence
 def train(options: HeadTrainOptions) -> int:
     """Train or adapt, judge on the stars kept apart, save; returns the exit status."""
     options.check()
-    from heads.head import refuse_folder
+    from heads.folder import refuse_folder
     from heads.sources import open_all, parts
     from heads.training import TrainOptions
 
@@ -155,10 +173,17 @@ def train(options: HeadTrainOptions) -> int:
         options.target_names if base is None else base.targets,
         replay=old,
         shares=options.shares or None,
+        calibrate=options.calibrates,
         teff_range=options.teff_range,
     )
     _tell(found)
-    about: dict[str, Any] = {"sources": [source.about for source in sources]}
+    calibrates = options.calibrates or [True] * len(sources)
+    about: dict[str, Any] = {
+        "sources": [source.about for source in sources],
+        "calibrated_on": [
+            str(source.stores.main.path) for source, one in zip(sources, calibrates, strict=True) if one
+        ],
+    }
     if base is None:
         from heads.training import train_head
 
@@ -226,6 +251,7 @@ def _adapted(base: Head, options: HeadTrainOptions, how: TrainOptions, found: Pa
 def _finish(head: Head | Bundle, options: HeadTrainOptions, found: Parts, about: dict[str, Any]) -> int:
     """Judge, save and say what was made."""
     from heads.bundle import Bundle
+    from heads.folder import filling
     from heads.score import score_table, scores
 
     measured = scores(head, found.test) if len(found.test) else {}
@@ -233,32 +259,42 @@ def _finish(head: Head | Bundle, options: HeadTrainOptions, found: Parts, about:
         print(score_table(measured))
     told = {"options": asdict(options), **about, **_counts(found.training), "test": measured}
     head.about = plain({**told, **head.about})
-    head.save_pretrained(options.out)
-    parts = {options.out: head}
-    if isinstance(head, Bundle):
-        parts = {options.out / "parts" / name: part for name, part in head.heads.items()}
-    for folder, part in parts.items():
-        _draw(part, folder)
+    with filling(options.out) as folder:
+        head.write(folder)
+        parts = head.heads if isinstance(head, Bundle) else {options.out.name: head}
+        for name, part in parts.items():
+            _draw(part, folder / "parts" / name if isinstance(head, Bundle) else folder)
+    for name, part in parts.items():
+        weights = part.about["weights"]
+        say(f"'{name}': {weights['trained']:,} of {weights['total']:,} weights of a member trained.")
     say(f"'{options.out}': a head for {', '.join(head.targets)}.")
     return 0
 
 
-def _draw(head: Any, folder: Path) -> None:
-    """The curves of a head that has any, and how many weights were trained."""
+def _draw(head: Head, folder: Path) -> None:
+    """The curves of a head that has any."""
     from heads.curves import draw
     from heads.fit import History
 
-    history, weights = History(**head.about["history"]), head.about["weights"]
+    history = History(**head.about["history"])
     if history.step:
         draw(history, folder / "curves.png")
-    say(f"'{folder.name}': {weights['trained']:,} of {weights['total']:,} weights of a member trained.")
 
 
 def _tell(found: Parts) -> None:
+    """How many spectra there are for what."""
+    import numpy as np
+
     counts = _counts(found.training)
     kept = f"{len(found.test)} kept apart" if len(found.test) else "none kept apart, as none is in a part 'test'"
     replayed = "" if found.replay is None else f", {len(found.replay)} of the source survey to replay"
     say(f"{counts['spectra']} spectra of {counts['stars']} stars to learn from, {kept}{replayed}.")
+    calibrating = found.training.take(np.flatnonzero(found.training.calibrates))
+    if len(calibrating) == len(found.training):
+        return
+    say(f"{len(calibrating)} of the spectra to learn from set the uncertainties.")
+    if lacking := [name for name, number in _counts(calibrating)["labelled"].items() if not number]:
+        say(f"note: none of those has a label {' or '.join(lacking)}; there all stars set them.")
 
 
 def _counts(sample: Sample) -> dict[str, Any]:
@@ -290,7 +326,7 @@ def _watch(what: str) -> Any:
 
 def main() -> None:
     """Entry point of heads-train."""
-    run_command(HeadTrainOptions, train, "heads-train")
+    run_command(HeadTrainOptions, train, "heads-train", go_on="run the same command again")
 
 
 if __name__ == "__main__":

@@ -190,8 +190,18 @@ def _judged(
         value, sigma = values[member, rows], sigmas[member, rows]
     value, sigma = np.where(unseen[:, None], value, np.nan), np.where(unseen[:, None], sigma, np.nan)
     feh = head.targets.index("feh") if "feh" in head.targets else None
-    calibration = Calibration.of(sample.y[unseen], value[unseen], sigma[unseen], feh)
+    calibration = Calibration.of(_calibrating(sample, unseen), value[unseen], sigma[unseen], feh)
     return Outcome(replace(head, calibration=calibration), history, unseen, value, sigma, *weights)
+
+
+def _calibrating(sample: Sample, unseen: NDArray[np.bool_]) -> Float:
+    """Labels (m, k) of the m held-out spectra, NaN where they do not set uncertainties.
+
+    A label that none of the calibrating ones has is left to all of them.
+    """
+    y = sample.y[unseen]
+    own = np.isfinite(y) & sample.calibrates[unseen, None]
+    return np.where(own | ~own.any(axis=0), y, np.nan)
 
 
 def _enough(sample: Sample) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from stores.errors import SpectraBridgeError
+from stores.mistake import parsed
 
 Options = TypeVar("Options")
 
@@ -31,7 +32,7 @@ def run_command(
     import tyro
 
     try:
-        options = tyro.cli(options_type, prog=prog, config=(tyro.conf.OmitArgPrefixes,))
+        options = parsed(lambda: tyro.cli(options_type, prog=prog, config=(tyro.conf.OmitArgPrefixes,)), prog)
         status = action(options)
     except SpectraBridgeError as error:
         say(f"{prog}: {error}")

@@ -178,7 +178,10 @@ def _votable(form: TableForm) -> str:
 
 
 def write_fits(path: Path, form: TableForm, parts: Parts) -> None:
-    """A binary table with TUNIT and TCOMM, and provenance in its header."""
+    """A binary table with TUNIT and TCOMM, and provenance in its header.
+
+    Units that the FITS standard lacks, as it does dex, stand in TCOMM: as TUNIT readers stumble over them.
+    """
     import numpy as np
     from astropy.io import fits
 
@@ -186,7 +189,7 @@ def write_fits(path: Path, form: TableForm, parts: Parts) -> None:
         fits.Column(
             name=name,
             format=f"{column.width or ''}{FITS_TYPES[column.dtype]}",
-            unit=column.unit or None,
+            unit=column.unit if is_fits_unit(column.unit) else None,
             # FITS has no unsigned integers but those that are shifted
             bzero=2**31 if column.dtype == "uint32" else None,
         )
@@ -195,7 +198,10 @@ def write_fits(path: Path, form: TableForm, parts: Parts) -> None:
     table = fits.BinTableHDU.from_columns(made, nrows=0, name=form.extension)
     table.header["NAXIS2"] = form.rows
     for number, column in enumerate(form.columns.values(), 1):
-        table.header.append(_card(f"TCOMM{number}", column.description, ""))
+        about = column.description
+        if column.unit and not is_fits_unit(column.unit):
+            about += f" ({column.unit})"
+        table.header.append(_card(f"TCOMM{number}", about, ""))
     for one in form.cards:
         table.header.append(_card(*one))
     for comment in form.comments:
@@ -216,6 +222,18 @@ def write_fits(path: Path, form: TableForm, parts: Parts) -> None:
                 rows[name] = values[name] ^ np.uint32(2**31) if column.dtype == "uint32" else values[name]
             file.write(rows.tobytes())
         file.write(bytes(-form.rows * packed.itemsize % FITS_BLOCK))
+
+
+def is_fits_unit(unit: str) -> bool:
+    """Whether a unit is one of the FITS standard (4.0, tables 3 to 6); none at all is not."""
+    from astropy import units
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", units.UnitsWarning)
+        try:
+            return bool(unit) and units.Unit(unit, format="fits") is not None
+        except (ValueError, units.UnitsWarning):
+            return False
 
 
 def _card(key: str, value: Any, about: str) -> Any:

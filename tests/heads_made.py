@@ -55,6 +55,7 @@ def make_sample(n: int = 80, seed: int = 0, *, noise: float = 0.1) -> Sample:
         ra=np.random.default_rng([seed, 2]).uniform(0, 360, n),
         dec=np.full(n, 40.0),
         worth=np.ones(n),
+        calibrates=np.ones(n, dtype=bool),
     )
 
 

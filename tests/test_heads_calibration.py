@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pytest
+from heads_made import SMALL, TARGETS, make_sample
 from numpy.typing import NDArray
 
+from heads import Head, Sample, TrainOptions, train_head
 from heads.calibration import FEWEST, RICH, TAILS, Calibration
+from heads.fit import FitOptions
 from heads.head import mixture
 
 Float = NDArray[np.float64]
@@ -167,3 +171,64 @@ def test_the_mixture_of_members_has_their_mean_and_all_their_variance() -> None:
     draws = values[..., None] + sigmas[..., None] * random.normal(size=(3, 5, 2, 40_000))
     np.testing.assert_allclose(value, draws.mean(axis=(0, 3)), atol=0.02)
     np.testing.assert_allclose(sigma, draws.std(axis=(0, 3)), rtol=0.02)
+
+
+# -- stars that set the uncertainties ----------------------------------------------------------------------
+
+FEW_STEPS = TrainOptions(
+    seeds=5, widths=(16, 8), fit=FitOptions(batch_size=256, learning_rate=1e-2, least_steps=300, most_steps=300)
+)
+
+
+def blurred(n: int, seed: int, *, calibrates: bool = True) -> Sample:
+    """Stars whose labels are uncertain by 0.5 dex and 250 K, which their features do not tell."""
+    sample = make_sample(n, seed)
+    error = np.random.default_rng([seed, 3]).normal(size=sample.y.shape) * [0.5, 250.0]
+    return replace(sample, y=sample.y + error, calibrates=np.full(n, calibrates))
+
+
+def exact(n: int, seed: int, *, calibrates: bool = True) -> Sample:
+    """Stars like them with better labels."""
+    return replace(make_sample(n, seed), calibrates=np.full(n, calibrates))
+
+
+def shares_inside(head: Head, fresh: Sample) -> list[float]:
+    """Share of the labels of fresh stars within the bounds of 90 per cent, of each label."""
+    found = head.predict_sample(fresh)
+    inside = [(y >= found.low90[name]) & (y <= found.high90[name]) for name, y in zip(TARGETS, fresh.y.T, strict=True)]
+    return [float(one.mean()) for one in inside]
+
+
+def test_bounds_hold_for_stars_like_those_that_set_them() -> None:
+    """Few stars with uncertain labels among many with good ones, as real stars among simulated ones."""
+    few, many, fresh = blurred(1500, 1), exact(4500, 2), blurred(5000, 3)
+    silent = replace(many, calibrates=np.zeros(len(many), dtype=bool))
+    of_all, of_few = (
+        train_head(Sample.concatenated([few, others], (1.0, 1.0)), {}, FEW_STEPS).head for others in (many, silent)
+    )
+    assert max(shares_inside(of_all, fresh)) < 0.75
+    assert all(0.88 < share < 0.92 for share in shares_inside(of_few, fresh))
+    # and too wide, then, for the others
+    assert min(shares_inside(of_few, exact(2000, 4))) > 0.97
+
+
+def test_stars_that_do_not_set_uncertainties_change_nothing_else() -> None:
+    parts = [blurred(60, 1), exact(90, 2)]
+    silent = [parts[0], replace(parts[1], calibrates=np.zeros(90, dtype=bool))]
+    one, other = (train_head(Sample.concatenated(given), {}, SMALL) for given in (parts, silent))
+    np.testing.assert_array_equal(one.value, other.value)
+    np.testing.assert_array_equal(one.sigma, other.sigma)
+    own = np.arange(150) < 60
+    assert other.head.calibration.count[0].tolist() == [int((one.seen_by_none & own).sum())] * 2
+    assert one.head.calibration.count[0].tolist() == [int(one.seen_by_none.sum())] * 2
+    assert one.head.fingerprint != other.head.fingerprint
+
+
+def test_a_label_that_no_calibrating_star_has_is_set_by_all() -> None:
+    without = blurred(60, 1)
+    without.y[:, 1] = np.nan
+    joined = Sample.concatenated([without, exact(90, 2, calibrates=False)])
+    outcome = train_head(joined, {}, SMALL)
+    own = np.arange(150) < 60
+    wanted = [(outcome.seen_by_none & own).sum(), (outcome.seen_by_none & ~own).sum()]
+    assert outcome.head.calibration.count[0].tolist() == wanted

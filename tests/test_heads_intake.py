@@ -39,7 +39,6 @@ N = 24
 INPUTS = ("spectra", "embedding", "fused")
 
 real = pytest.mark.skipif(not DATA.exists(), reason="the shared real data are not on this machine")
-pytestmark = pytest.mark.filterwarnings("ignore:'dex' did not parse as fits unit:astropy.units.UnitsWarning")
 
 
 @pytest.fixture(scope="module")

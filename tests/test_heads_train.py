@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from heads_made import TARGETS, make_features, make_labels, make_truth
+from safetensors import SafetensorError
 from stores_made import BIG_ID, make_embeddings, make_spectra
 
 from heads import Head, InputStores, Sample, TrainOptions, adapt_head
@@ -266,6 +269,47 @@ def test_stores_count_as_they_are_told_to(one: dict[str, Path], elsewhere: dict[
     assert alike.fingerprint != shared.fingerprint
 
 
+def test_the_stars_of_some_stores_set_the_uncertainties(
+    one: dict[str, Path],
+    elsewhere: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    surveys = (one, elsewhere)
+    every = made(tmp_path / "every", *surveys)
+    assert "set the uncertainties" not in capsys.readouterr().err
+    assert every.about["calibrated_on"] == [str(survey["store"]) for survey in surveys]
+    # however its path is written
+    monkeypatch.chdir(elsewhere["store"].parent)
+    named = made(tmp_path / "named", *surveys, calibrate_on=(Path("elsewhere.zarr"),))
+    assert f"\n{TRAIN} of the spectra to learn from set the uncertainties.\n" in capsys.readouterr().err
+    assert named.about["calibrated_on"] == [str(elsewhere["store"])]
+    assert named.about["options"]["calibrate_on"] == ["elsewhere.zarr"]
+    told = json.loads((tmp_path / "named" / "head.json").read_text())["calibration"]["count"][0]
+    sources = open_all("embedding", (), [s["store"] for s in surveys], [str(s["labels"]) for s in surveys])
+    held = parts(sources, TARGETS).training.folds(5, 0) < 2  # each of two members does not see one of five folds
+    assert every.calibration.count[0].tolist() == [held.sum()] * 2
+    assert told == [held[TRAIN:].sum()] * 2
+    # a label that those stars lack is told
+    labels = Labels.load(elsewhere["labels"])
+    truth = {"feh": labels.values["feh"], "teff": np.full(N, np.nan)}
+    bare = save_labels(tmp_path / "bare.parquet", labels.id, truth, slice(TRAIN, N))
+    sparse = {"store": elsewhere["store"], "labels": bare}
+    made(tmp_path / "sparse", one, sparse, calibrate_on=(elsewhere["store"],))
+    assert "note: none of those has a label teff; there all stars set them.\n" in capsys.readouterr().err
+
+
+def test_stores_without_a_star_to_learn_from_cannot_calibrate(
+    one: dict[str, Path], elsewhere: dict[str, Path], tmp_path: Path
+) -> None:
+    apart = Labels.load(elsewhere["labels"])
+    replace(apart, split=np.ones(N, dtype=np.int64)).save(tmp_path / "apart.parquet")
+    given = {"store": elsewhere["store"], "labels": tmp_path / "apart.parquet"}
+    wrong = options(tmp_path / "head", one, given, calibrate_on=(elsewhere["store"],))
+    refused(wrong, InputError, "no star of the stores of --calibrate-on is learned from")
+
+
 def test_only_stars_of_a_range_of_temperatures(one: dict[str, Path], tmp_path: Path) -> None:
     teff = make_truth(N)["teff"]
     inside = (teff > 5000) & (teff < 5800)
@@ -435,6 +479,7 @@ def refused(given: HeadTrainOptions, kind: type[SpectraBridgeError], *words: str
         ({"shares": (1.0, 2.0)}, OptionError, ("--shares needs a number above 0 for each of the 1 stores",)),
         ({"shares": (0.0,)}, OptionError, ("--shares",)),
         ({"shares": (float("nan"),)}, OptionError, ("--shares",)),
+        ({"calibrate_on": (Path("two.zarr"),)}, OptionError, ("--calibrate-on 'two.zarr' is none of the stores",)),
         ({"teff_range": (6000.0, 5000.0)}, OptionError, ("--teff-range 6000 5000 must rise",)),
         ({"teff_range": (1.0, 2.0)}, InputError, ("--teff-range; widen it",)),
         (
@@ -623,6 +668,47 @@ def test_an_out_that_cannot_be_is_refused_before_anything_is_trained(one: dict[s
     refused(options(tmp_path / "full", one, overwrite=True), OptionError, "full' exists and holds no head")
     refused(options(tmp_path / "file" / "head", one), OptionError, "file' is a file; choose another --out")
     assert (tmp_path / "file").read_text() == (tmp_path / "full" / "thesis.tex").read_text() == "precious"
+
+
+@pytest.mark.parametrize("where", ["weights", "json", "curves"])
+def test_a_full_disk_is_one_sentence_and_can_be_mended(
+    where: str,
+    one: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def no_room(*args: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    def no_room_for_text(path: Path, text: str) -> None:
+        path.write_bytes(text.encode()[:100])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def no_room_for_a_picture(canvas: Any, path: Path) -> None:
+        no_room_for_text(path, "PNG")
+
+    head = tmp_path / "head"
+    words = ["heads-train", "--input", "embedding", "--targets", "feh", "--out", str(head), "--epochs", "1"]
+    words += ["--embeddings", str(one["store"]), "--labels", str(one["labels"]), "--seeds", "1"]
+    monkeypatch.setattr("sys.argv", words)
+    with monkeypatch.context() as patch:
+        if where == "weights":
+            patch.setattr("safetensors.torch.save_file", no_room)
+        elif where == "json":
+            patch.setattr(Path, "write_text", no_room_for_text)
+        else:
+            patch.setattr("matplotlib.backends.backend_agg.FigureCanvasAgg.print_png", no_room_for_a_picture)
+        with pytest.raises(SystemExit) as end:
+            main()
+    assert end.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"heads-train: no space left on device ('{head}'); mend that and run the same command again."
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert (head / "curves.png").is_file()
 
 
 # -- the command -------------------------------------------------------------------------------------------

@@ -88,6 +88,8 @@ def test_help_needs_nothing_heavy(command) -> None:  # type: ignore[no-untyped-d
         ("heads.train", ["--out", "README.md", "--store", "x.zarr"], "'README.md' is a file"),
         ("heads.train", ["--out", "x", "--targets", ","], "--targets ','"),
         ("embed.probe", ["x.zarr", "--labels", "x.csv", "--folds", "0"], "--folds"),
+        ("heads.predict", ["--out", "x.fits", "--hed", "x"], "unknown arguments: --hed, x; perhaps you meant --head;"),
+        ("embed.run", ["--store-dtype", "float8"], "--store-dtype cannot be 'float8', but float16 or float32;"),
     ],
 )
 def test_values_that_cannot_work_are_one_sentence(module: str, arguments: list[str], sentence: str) -> None:

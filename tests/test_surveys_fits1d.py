@@ -56,6 +56,19 @@ def test_the_medium_is_asked_for(tmp_path):
     np.testing.assert_allclose(FITS1D.read(path, ReadOptions("air")).wavelength, air_to_vacuum(LINEAR))
 
 
+def test_the_medium_of_a_library_is_not_contradicted(tmp_path):
+    path = write_fits1d(tmp_path / "star7.fits", TPLLIB="MILES")
+    for options in (ReadOptions(), ReadOptions("air")):
+        np.testing.assert_allclose(FITS1D.read(path, options).wavelength, air_to_vacuum(LINEAR))
+    sentence = r"^'.*star7\.fits' is of the library MILES, whose wavelengths are in air; leave `--medium vacuum` out, "
+    with pytest.raises(InputError, match=sentence):
+        FITS1D.read(path, VACUUM)
+    # a header that says it was changed is believed
+    changed = write_fits1d(tmp_path / "star8.fits", TPLLIB="MILES", VACUUM=True)
+    for options in (ReadOptions(), ReadOptions("air"), VACUUM):
+        np.testing.assert_allclose(FITS1D.read(changed, options).wavelength, LINEAR)
+
+
 @pytest.mark.parametrize(
     ("name", "header", "expected"),
     [

@@ -82,6 +82,21 @@ def test_fits_is_of_whole_blocks_and_sound(rows: int, tmp_path: Path) -> None:
         assert "a comment" in str(hdus["MADE"].header["COMMENT"])
 
 
+@pytest.mark.parametrize(
+    ("unit", "card"), [("km/s", "km/s"), ("deg", "deg"), ("dex", None), ("dex(cm/s2)", None), ("furlong", None)]
+)
+def test_astropy_reads_every_unit_without_a_warning(unit: str, card: str | None, tmp_path: Path) -> None:
+    told = TableForm("t", {"v": Column("float64", unit, "how much")}, 5, {})
+    write_table(tmp_path / "t.fits", told, [{"v": VALUES["v"]}])
+    table = Table.read(tmp_path / "t.fits")  # warnings are errors here
+    header = fits.getheader(tmp_path / "t.fits", 1)
+    assert header.get("TUNIT1") == card
+    assert header["TCOMM1"] == ("how much" if card else f"how much ({unit})")
+    assert (table["v"].unit is None) == (card is None)
+    write_table(tmp_path / "t.parquet", told, [{"v": VALUES["v"]}])
+    assert pq.read_schema(tmp_path / "t.parquet").field("v").metadata[b"unit"] == unit.encode()
+
+
 def test_descriptions_of_any_characters_are_xml(tmp_path: Path) -> None:
     write_table(tmp_path / "t.parquet", form(), parts())
     content = pq.read_schema(tmp_path / "t.parquet").metadata[b"IVOA.VOTable-Parquet.content"]

@@ -66,10 +66,11 @@ def read(path: Path, options: ReadOptions, rows: slice = ALL_ROWS) -> SpectrumBa
     with open_fits(path) as file:
         image = _image(file)
         header = image.header
-        library = LIBRARIES.get(text(header, "TPLLIB") or text(file.header, "TPLLIB"))
+        name = text(header, "TPLLIB") or text(file.header, "TPLLIB")
+        library = LIBRARIES.get(name)
         flux = file.image(image).reshape(-1, image.shape[-1])[:1].astype(np.float64)
         wavelength = _wavelength(header, flux.shape[1])
-        if _medium(path, header, library, options) == "air":
+        if _medium(path, header, name, options) == "air":
             wavelength = air_to_vacuum(wavelength)
         given = _ivar(file, flux.shape[1])
         ivar = estimate_ivar(flux) if given is None else given
@@ -165,8 +166,16 @@ def _wavelength(header: Any, n_pix: int) -> Float:
     return np.asarray(wavelength, dtype=np.float64)
 
 
-def _medium(path: Path, header: Any, library: Library | None, options: ReadOptions) -> str:
-    medium = header_medium(header) or (library.medium if library else options.medium)
+def _medium(path: Path, header: Any, library: str, options: ReadOptions) -> str:
+    """What the header says, else the library that it names, else the options, which may not contradict that one."""
+    if said := header_medium(header):
+        return said
+    medium = LIBRARIES[library].medium if library in LIBRARIES else options.medium
+    if options.medium not in (None, medium):
+        raise InputError(
+            f"'{path}' is of the library {library}, whose wavelengths are in {medium}; leave `--medium "
+            f"{options.medium}` out, or set VACUUM in its header if they were changed."
+        )
     if medium is None:
         raise InputError(
             f"'{path}' does not say whether its wavelengths are in air or in vacuum; "
