@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +38,17 @@ class Settings:
 
     seeds: members of heads; landscape: steps a side of loss landscapes, 0 for none
     landscape_size: target stars of the heads that have one
+    source_epochs: passes over the source's stars, if not the strategy's own number
     """
 
     seeds: int = 5
     landscape: int = 0
     landscape_size: int = 0
+    source_epochs: float | None = None
 
     @property
     def training(self) -> TrainOptions:
+        """Of every head; those of the source have epochs of their own."""
         from heads.training import TrainOptions
 
         return TrainOptions(seeds=self.seeds)
@@ -121,7 +124,7 @@ class Laboratory:
 
     def base_path(self, name: str, study: str) -> Path:
         """Where the head of an input that was trained on the source is kept."""
-        key = fingerprint([study, self.settings.seeds, package_version(), name])
+        key = fingerprint([study, self.settings.seeds, self.settings.source_epochs, package_version(), name])
         return self.folder / "heads" / f"{name}-{key}"
 
     def make_base(self, name: str, study: str) -> None:
@@ -132,8 +135,9 @@ class Laboratory:
         from heads.training import train_head
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        sample = only(self.stage.source, name)
-        train_head(sample, self.study.target.identity(name), self.settings.training).head.save_pretrained(path)
+        options = replace(self.settings.training, epochs=self.settings.source_epochs)
+        outcome = train_head(only(self.stage.source, name), self.study.target.identity(name), options)
+        outcome.head.save_pretrained(path)
 
     def run(self, cell: Cell, study: str) -> None:
         """Compute a cell, unless it is there."""
@@ -141,6 +145,7 @@ class Laboratory:
         if path.exists():
             return
         path.parent.mkdir(parents=True, exist_ok=True)
+        ids = self.stage.test(cell.draw).id
         started = time.monotonic()
         make: Callable[[Cell, str], tuple[Predicted, int, NDArray[np.float32]]] = {
             PIPELINE: self._pipeline,
@@ -149,7 +154,7 @@ class Laboratory:
         }[cell.group]
         predicted, trained, landscape = make(cell, study)
         seconds = round(time.monotonic() - started, 3)
-        Outcome(self.stage.test(cell.draw).id, predicted, seconds, trained, landscape).save(path)
+        Outcome(ids, predicted, seconds, trained, landscape).save(path)
 
     def _pipeline(self, cell: Cell, study: str) -> tuple[Predicted, int, NDArray[np.float32]]:
         """What a survey's own catalogue says of the tested stars, joined by id."""

@@ -76,6 +76,8 @@ class HeadTrainOptions:
     """Stars in a batch, if not the strategy's own number."""
     seeds: int = 5
     """Members of a new ensemble; an adapted one has those of its base."""
+    widths: tuple[int, ...] = (1024, 512, 64)
+    """Widths of the layers of a new network: narrower ones train faster and weigh less."""
     seed: int = 0
     """Seed of weights, folds and order."""
     balance: float = 0.5
@@ -120,6 +122,8 @@ class HeadTrainOptions:
         if self.shares and (len(self.shares) != count or not min(self.shares) > 0):
             raise OptionError(f"--shares needs a number above 0 for each of the {count} stores.")
         _ = self.calibrates
+        if not self.widths or min(self.widths) < 1:
+            raise OptionError(f"--widths {' '.join(map(str, self.widths))} must be some numbers of 1 or more.")
         if self.replay_store or self.replay_embeddings or self.replay_labels:
             if self.base is None:
                 raise OptionError("--replay-labels is for taking a --base to another survey; leave it out.")
@@ -157,6 +161,7 @@ def train(options: HeadTrainOptions) -> int:
     how = TrainOptions(
         seeds=options.seeds,
         seed=options.seed,
+        widths=options.widths,
         balance=options.balance,
         epochs=options.epochs,
         learning_rate=options.learning_rate,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from heads_made import SMALL, TARGETS, make_features, make_labels, make_truth
+from heads_made import QUICK, SMALL, TARGETS, make_features, make_labels, make_truth
 from stores_made import make_embeddings, make_ids, make_spectra
 
 import benchmarks.bench as command
@@ -23,6 +23,7 @@ from benchmarks.task import Predicted
 from stores.errors import InputError, OptionError
 
 SEEDS = 2
+TRAINING = replace(SMALL, widths=(32, 16), fit=replace(QUICK, least_steps=250, most_steps=250))
 SCALE = Scale((0, 40), ("zero_shot", "kriging"), 0, 1000, landscape=3)
 
 
@@ -69,7 +70,7 @@ def run(study: Study, out: Path, **options: object) -> int:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "_study", prepared)
-        patch.setattr(Settings, "training", SMALL)
+        patch.setattr(Settings, "training", TRAINING)
         patch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
         given = {"labels": ",".join(TARGETS), "inputs": "embedding", "baselines": "none", "seeds": SEEDS, **options}
         return bench(BenchOptions(out=out, jobs=1, replicates=60, **given))  # type: ignore[arg-type]
@@ -288,5 +289,5 @@ def test_what_errors_share_is_told_from_what_is_their_own(done: Path, capsys: py
     assert limits(LimitsOptions(folder=done, one="embedding:zero_shot", other="embedding:kriging")) == 0
     printed = capsys.readouterr().out
     assert "feh      metal_poor" in printed
-    with pytest.raises(InputError, match="no predictions of 'payne'"):
+    with pytest.raises(InputError, match="no predictions of 'fused:zero_shot'"):
         limits(LimitsOptions(folder=done))
