@@ -1,4 +1,4 @@
-# make demo   sets up .venv, embeds the built-in sample and reads stellar parameters from it
+# make demo   sets up .venv, embeds the built-in sample, reads stellar parameters from it, compares heads
 # make test   sets up .venv and runs the tests
 # make check  lint, format and types
 PYTHON ?= python3
@@ -19,6 +19,7 @@ demo: .venv/.ready
 	$(BIN)/stores-search demo/embeddings.zarr --id 327857943212982272 -k 5
 	$(BIN)/stores-export demo/embeddings.zarr --out demo/embeddings.parquet --overwrite
 	$(BIN)/heads-predict --survey lamost --out demo/parameters.parquet --overwrite
+	$(BIN)/heads-bench --out demo/bench
 
 test: .venv/.ready
 	$(BIN)/python -m pytest -m 'not slow'

@@ -19,7 +19,9 @@ from benchmarks.leaderboard import record
 from benchmarks.limits import LimitsOptions, limits, shared
 from benchmarks.results import Results, Table
 from benchmarks.study import Side, Stage, Study
+from benchmarks.suites import Workshop
 from benchmarks.task import Predicted
+from embed.load import describe_model
 from stores.errors import InputError, OptionError
 
 SEEDS = 2
@@ -291,3 +293,44 @@ def test_what_errors_share_is_told_from_what_is_their_own(done: Path, capsys: py
     assert "feh      metal_poor" in printed
     with pytest.raises(InputError, match="no predictions of 'fused:zero_shot'"):
         limits(LimitsOptions(folder=done))
+
+
+def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
+    model = describe_model("tiny-views")
+    assert model is not None
+    with pytest.raises(InputError, match=r"lamost/fits' does not exist; .* --data"):
+        Workshop(tmp_path, TARGETS, model).real(tmp_path / "data", 10, 10, 10)
+
+
+@pytest.mark.slow
+def test_real_stars_are_made_ready(tmp_path: Path) -> None:
+    data = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not (data / "miles" / "fits").is_dir():
+        pytest.skip(f"the real data are not at hand ({data})")
+    model = describe_model("tiny-views")
+    assert model is not None
+    labels = ("teff", "logg", "feh", "alphafe")
+    stage = Stage.open(Workshop(tmp_path, labels, model).real(data, 100, 1000, 40))
+    assert len(stage.source) > 1200
+    assert len(stage.tuning(100, 0)) == 100
+    assert 200 < len(stage.test(0)) < 400
+    assert np.isfinite(stage.reference[:, 2]).all()
+    # the simulated spectra count as much as all the real ones
+    simulated = np.isfinite(stage.source.y[:, 3])
+    assert stage.source.worth[simulated].sum() == pytest.approx(stage.source.worth[~simulated].sum(), rel=1e-6)
+
+
+@pytest.mark.slow
+def test_twins_have_truth_bounds_and_pipelines(tmp_path: Path) -> None:
+    model = describe_model("tiny-views")
+    assert model is not None
+    labels = ("teff", "logg", "feh", "alphafe")
+    study = Workshop(tmp_path, labels, model).twins("quick", 60, 20, 40)
+    stage = Stage.open(study)
+    error = stage.target.y - stage.reference
+    assert 0.01 < np.nanstd(error[:, 2]) < 0.2  # labels have errors, the truth has none
+    assert (stage.bounds > 0).all()
+    assert 0.002 < np.median(stage.bounds[:, 2]) < 0.1
+    assert set(study.pipelines) == {"SP", "RVSpecfit"}
+    again = Workshop(tmp_path, labels, model).twins("quick", 60, 20, 40)
+    assert again.fingerprint == study.fingerprint
