@@ -51,7 +51,7 @@ def discrepancy(
     spread = reference[known].std(axis=0)
     both = np.concatenate([value[known], reference[known]]) / np.where(spread > 0, spread, 1)  # (2n, d)
     square = np.maximum(np.sum((both[:, None] - both) ** 2, axis=-1), 0)  # (2n, 2n)
-    bandwidth = float(np.sqrt(np.median(square[np.triu_indices(2 * n, 1)]))) or 1.0
+    bandwidth = float(np.median(np.sqrt(square[np.triu_indices(2 * n, 1)]))) or 1.0
     kernel = np.exp(-square / (2 * bandwidth**2))
     h = kernel[:n, :n] + kernel[n:, n:] - kernel[:n, n:] - kernel[n:, :n]
     np.fill_diagonal(h, 0)

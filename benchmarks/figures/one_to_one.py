@@ -11,6 +11,7 @@ from benchmarks.figures.study import UNTUNED, Cell, Method, Study
 from heads.score import measures
 
 POINTS = 5000  # in a figure
+OTHERS = 4  # panels of methods without inputs where there is no head
 TOLERANCE = {"teff": 200.0, "logg": 0.3, "feh": 0.2, "alphafe": 0.1}  # of the dashed lines
 
 
@@ -21,9 +22,10 @@ def draw(study: Study) -> list[Figure]:
 
 def _figure(study: Study, label: str) -> Figure | None:
     rows = [_row(study, label, given) for given in study.inputs]
-    others = [one for group in ("pipeline", "baseline") for one in _best(study, label, group)][: max(len(rows), 1)]
-    rows = rows or [[None]]
-    if others:
+    others = [one for group in ("pipeline", "baseline") for one in _best(study, label, group)]
+    if not rows:
+        rows = [list(others[:OTHERS])]
+    elif others:
         rows = [[others[i] if i < len(others) else None, *row] for i, row in enumerate(rows)]
     cells = [study.cell(one, label) if one else None for row in rows for one in row]
     drawn = [cell for cell in cells if cell is not None]
@@ -48,7 +50,11 @@ def _figure(study: Study, label: str) -> Figure | None:
         + ". N (stars), R<sup>2</sup>, σ (after 3-sigma clipping) and the median of predicted − reference are those "
         "of all predictions"
         + (f", of which at most {most} a panel are drawn, of regimes equally many" if thin else "")
-        + ". The strategies of the last column are the best of their input on these very stars.",
+        + (
+            ". The strategies of the last column are the best of their input on these very stars."
+            if study.inputs
+            else "."
+        ),
         panels,
         len(rows[0]),
         size=(2.6, 2.6),

@@ -49,9 +49,9 @@ def draw(study: Study) -> list[Figure]:
             "Above: stars in each cell. Below: each column of [Fe/H] divided by its maximum. "
             f"{study.reference.capitalize()} and predictions of the same stars: the best pipeline and, for each "
             "input, the strategy with the smallest scatter of [α/Fe]. MMD<sup>2</sup>: squared maximum mean "
-            "discrepancy to the reference (unbiased estimate, 0 on average for equal distributions; Gaussian kernel; bandwidth by "
-            "the median heuristic, the median distance of all pairs of stars of both samples in units of the "
-            f"reference's standard deviations{_bandwidths(bandwidths)}); p: share of at least as large ones among "
+            "discrepancy to the reference (unbiased estimate, 0 on average for equal distributions; Gaussian kernel; "
+            "bandwidth by the median heuristic, the median distance of all pairs of stars of both samples in units of "
+            f"the reference's standard deviations{_bandwidths(bandwidths)}); p: share of at least as large ones among "
             f"{PERMUTATIONS} exchanges of predicted and reference values, star by star; of at most {MOST} stars, "
             "drawn at random.",
             tuple(panels),

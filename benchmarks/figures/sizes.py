@@ -32,7 +32,7 @@ def _figure(study: Study, label: str) -> Figure | None:
         f"sizes-{label}",
         f"Scatter of {look.name(label)} against the number of target stars",
         "Standard deviation after 3-sigma clipping, and its 95 % bootstrap interval, against the number of stars of "
-        "the target survey that a head learned from. A strategy with a single size is drawn across"
+        "the target survey that a head learned from. What learns from none is drawn across"
         + (f"; for comparison, without inputs, the best of their kind: {named}." if named else "."),
         panels,
         len(study.inputs),
@@ -47,6 +47,13 @@ def _curve(study: Study, method: Method, label: str, regime: str) -> tuple[Float
         if (row := study.score(method, label, regime, size)) is not None
     ]
     return tuple(np.array(found, dtype=float).T) if found else None
+
+
+def _constant(study: Study, method: Method, label: str, regime: str) -> float | None:
+    """Sigma of what learns from no target star at all, where others do."""
+    row = study.score(method, label, regime)
+    alone = study.size(method, label) == 0 and (study.sizes != [0] or method.group == "pipeline")
+    return float(row["sigma"]) if row is not None and alone else None
 
 
 def _row(study: Study, label: str, regime: str, beside: list[Method]) -> list[Panel]:
@@ -74,15 +81,16 @@ def _marks(study: Study, methods: list[Method], label: str, regime: str) -> tupl
     found: list[Mark] = []
     across = np.array([-0.35, len(study.sizes) - 0.65])
     for number, one in enumerate(methods):
+        name = look.plain(one.strategy)
+        constant = _constant(study, one, label, regime)
+        if constant is not None:
+            found.append(Line(across, np.repeat(constant, 2), name, look.colour(one.strategy), "dash"))
+            continue
         curve = _curve(study, one, label, regime)
         if curve is None:
             continue
         position, sigma, low, high = curve
         shift = NUDGE * (number - (len(methods) - 1) / 2)
-        name = look.plain(one.strategy)
-        if len(sigma) == 1 and len(study.sizes) > 1:
-            found.append(Line(across, np.repeat(sigma, 2), name, look.colour(one.strategy), "dash"))
-        else:
-            style = one.style | {"dash": "solid" if one.group == "head" else "dot"}
-            found.append(Points(position + shift, sigma, name, y_bounds=(low, high), **style))
+        style = one.style | {"dash": "solid" if one.group == "head" else "dot"}
+        found.append(Points(position + shift, sigma, name, y_bounds=(low, high), **style))
     return tuple(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,7 @@ JSON = dict[str, Any]
 def plotly_json(figure: Figure) -> JSON:
     """data and layout for plotly.js. Title and caption are left to the page, and so is the width."""
     grid = _Grid(figure)
-    scales = {scale: f"coloraxis{i or ''}" for i, scale in enumerate(dict.fromkeys(figure.scales()), 0)}
-    scales = {
-        scale: axis if axis == "coloraxis" else f"coloraxis{i + 1}" for i, (scale, axis) in enumerate(scales.items())
-    }
+    scales = {scale: f"coloraxis{i + 1 if i else ''}" for i, scale in enumerate(figure.scales())}
     data: list[JSON] = []
     notes: list[JSON] = []
     layout: JSON = grid.layout()
@@ -132,9 +130,7 @@ class _Grid:
         if panel.solid:
             low, high = next((mark.scale.low, mark.scale.high) for mark in panel.marks if isinstance(mark, Surface))
             names = zip("xyz", (*titles, ""), strict=True)
-            scene: JSON = {
-                f"{name}axis": _axis(title) | {"nticks": 5, "tickfont": {"size": 9}} for name, title in names
-            }
+            scene: JSON = {f"{name}axis": _scene_axis(title) for name, title in names}
             scene["zaxis"]["range"] = _numbers([low, high])
             scene["camera"] = {"eye": {"x": 1.7, "y": -2.05, "z": 1.2}}
             scene["aspectmode"] = "cube"
@@ -194,6 +190,11 @@ def _axis(title: str) -> JSON:
     }
 
 
+def _scene_axis(title: str) -> JSON:
+    found: JSON = {"title": {"text": _text(title)}, "nticks": 5, "tickfont": {"size": 9}, "zeroline": False}
+    return found | {"gridcolor": "rgba(128,128,128,0.4)", "showbackground": False}
+
+
 def _reach(span: tuple[float, float] | None, log: bool, ticks: tuple[tuple[float, str], ...] | None) -> JSON:
     found: JSON = {"type": "log" if log else "linear"}
     if span is not None:
@@ -222,6 +223,10 @@ def _colour_axis(scale: Scale, grid: _Grid, numbers: list[int]) -> JSON:
 
 
 def _points(mark: Points, panel: Panel) -> JSON:
+    if mark.values is not None and not np.isfinite(mark.values).all():
+        good = np.isfinite(mark.values)  # plotly has no colour for null
+        named = mark.ids[good] if mark.ids is not None else None
+        mark = replace(mark, x=mark.x[good], y=mark.y[good], values=mark.values[good], ids=named)
     symbol = SYMBOLS.get(mark.symbol, mark.symbol) + ("-open" if mark.hollow else "")
     marker: JSON = {"symbol": symbol, "size": round(mark.size * 4 / 3, 1), "opacity": mark.opacity}
     marker |= {"line": {"width": 2 if mark.hollow else 0}}
