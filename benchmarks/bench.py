@@ -368,6 +368,18 @@ def _results(
 
 def _show(results: Results, out: Path) -> None:
     """Figures and the page."""
+    from benchmarks.figures import figures, plotly_json, save_pictures
+    from benchmarks.report import ReportFigure, write_report
+
+    drawn = figures(results)
+    save_pictures(drawn, out / "figures")
+    shown = [
+        ReportFigure(
+            one.name, one.title, one.caption, plotly_json(one), f"figures/{one.name}.png", f"figures/{one.name}.pdf"
+        )
+        for one in drawn
+    ]
+    write_report(results, shown, out / "report.html")
 
 
 def _names(text: str) -> tuple[str, ...]:
