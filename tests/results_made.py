@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.measures import clipped_scatter
 from benchmarks.results import Results, Table
-from heads.score import measures
 
 UNITS = {"teff": "K", "logg": "dex", "feh": "dex", "alphafe": "dex"}
 INPUTS = ("spectra", "embedding", "fused")
@@ -160,6 +160,7 @@ def _scores(stars: Table, cells: list[dict[str, Any]], draws: int, twins: bool) 
         head = row["group"] == "head" and np.isfinite(row["sigma"])
         row["best_of_row"] = bool(head and all(row["sigma"] * 1.05 < other for other in beside))
         row["best"] = bool(head and all(row["sigma"] * 1.03 < other for other in heads if other != row["sigma"]))
+        row["tied"] = bool(head and row["sigma"] < 1.05 * heads[0])
         row["rank"] = heads.index(row["sigma"]) + 1 if head else 0
     return rows
 
@@ -170,12 +171,8 @@ def _score(
     nan = float("nan")
     n = len(np.unique(one["id"]))
     error = one["value"] - one["reference"]
-    found = (
-        measures(one["reference"], one["value"])
-        if n > 1
-        else dict.fromkeys(("r2", "sigma", "biweight", "median"), nan)
-    )
-    sigma, median = found["sigma"], found["median"]
+    found = _measures(one["reference"], one["value"]) if n > 1 else (nan, nan, nan)
+    r2, sigma, median = found
     half = 1.96 / np.sqrt(2 * max(n, 1))
     known = np.isfinite(one["low90"])
     inside = (one["reference"] >= one["low90"]) & (one["reference"] <= one["high90"])
@@ -183,8 +180,11 @@ def _score(
         **{name: cell[name] for name in ("group", "input", "strategy", "size")},
         "label": label,
         "regime": regime,
-        **found,
-        "n": n,
+        "n": float(n),
+        "r2": r2,
+        "sigma": sigma,
+        "biweight": sigma,
+        "median": median,
         "outliers": float(np.mean(np.abs(error - median) > 3 * sigma)) if n > 1 else nan,
         "cover90": float(inside[known].mean()) if known.any() else nan,
         "sigma_low": sigma * (1 - half),
@@ -197,6 +197,12 @@ def _score(
         "seconds": 12.5 if cell["group"] == "head" else 1.5,
         "trained": 100_000 if cell["group"] == "head" and cell["strategy"] != "zero_shot" else 0,
     }
+
+
+def _measures(reference: NDArray[Any], value: NDArray[Any]) -> tuple[float, float, float]:
+    error = value - reference
+    r2 = 1 - float(np.sum(error**2) / np.sum((reference - reference.mean()) ** 2))
+    return r2, float(clipped_scatter(error)), float(np.median(error))
 
 
 def _landscapes(random: np.random.Generator, adapters: Sequence[str]) -> Table:

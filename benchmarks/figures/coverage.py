@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.figures import look
 from benchmarks.figures.figure import Figure, Float, Line, Mark, Panel, Points, Steps
-from benchmarks.figures.study import Cell, Study
+from benchmarks.figures.view import Cell, View
 
 EDGES = np.linspace(-4, 4, 17)
 NOMINAL = np.arange(0.05, 1.0, 0.05)
@@ -16,9 +16,9 @@ LEAST = 20  # predictions with an uncertainty
 Drawn = list[tuple[str, dict[str, Any], Cell]]  # titles, styles, and predictions with an uncertainty
 
 
-def draw(study: Study) -> list[Figure]:
+def draw(view: View) -> list[Figure]:
     """A column a label: pulls above, coverage below, of the best pipeline and the best head of each input."""
-    found = {label: cells for label in study.labels if (cells := _cells(study, label))}
+    found = {label: cells for label in view.labels if (cells := _cells(view, label))}
     if not found:
         return []
     top = 1.08 * max(float(_density(cell).max()) for cells in found.values() for *_, cell in cells)
@@ -38,10 +38,10 @@ def draw(study: Study) -> list[Figure]:
     return [figure]
 
 
-def _cells(study: Study, label: str) -> Drawn:
+def _cells(view: View, label: str) -> Drawn:
     found = []
-    for one in study.leaders(label):
-        cell = study.cell(one, label)
+    for one in view.leaders(label):
+        cell = view.cell(one, label)
         cell = cell.take(np.isfinite(cell.sigma) & (cell.sigma > 0)) if cell else None
         if cell is not None and len(cell.id) >= LEAST:
             found.append((one.title, one.style, cell))
@@ -66,15 +66,15 @@ def _density(cell: Cell) -> Float:
 def _coverage(cells: Drawn) -> Panel:
     from scipy.stats import norm
 
-    unit = np.array([0.0, 1.0])
+    unit, limits = np.array([0.0, 1.0]), norm.ppf((1 + NOMINAL) / 2)
     marks: list[Mark] = [Line(unit, unit)]
     for title, style, cell in cells:
         pull = np.abs(cell.error / cell.sigma)
-        share = np.array([np.mean(pull <= norm.ppf((1 + nominal) / 2)) for nominal in NOMINAL])
+        share = np.mean(pull[:, None] <= limits, axis=0)
         marks.append(Points(NOMINAL, share, title, size=3, **style))
         known = np.isfinite(cell.low90) & np.isfinite(cell.high90)
         if known.any():
             inside = (cell.reference >= cell.low90) & (cell.reference <= cell.high90)
             one = np.array([0.9]), np.array([np.mean(inside[known])])
             marks.append(Points(*one, title, style["colour"], style["symbol"], size=9))
-    return Panel("", "nominal coverage", "actual coverage", tuple(marks), (0.0, 1.0), (0.0, 1.0), equal=True)
+    return Panel("", "nominal coverage", "actual coverage", tuple(marks), (0.0, 1.04), (0.0, 1.04), equal=True)

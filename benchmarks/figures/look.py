@@ -15,6 +15,7 @@ STRATEGIES = {
     "lora": "#009e73",
     "full": "#e69f00",
     "anchored": "#d55e00",
+    "auto": "#a07be0",
     "SP": "#8c6d46",
     "RVSpecfit": "#b39b6d",
     "LASP": "#a0522d",

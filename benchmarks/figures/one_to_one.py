@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import look
 from benchmarks.figures.figure import Figure, Line, Mark, Note, Panel, Points, Range, padded, thinned
-from benchmarks.figures.study import UNTUNED, Cell, Method, Study
+from benchmarks.figures.view import UNTUNED, Cell, Method, View
 from heads.score import measures
 
 POINTS = 5000  # in a figure
@@ -15,19 +15,19 @@ OTHERS = 4  # panels of methods without inputs where there is no head
 TOLERANCE = {"teff": 200.0, "logg": 0.3, "feh": 0.2, "alphafe": 0.1}  # of the dashed lines
 
 
-def draw(study: Study) -> list[Figure]:
+def draw(view: View) -> list[Figure]:
     """A figure a label: a row an input; other methods, zero-shot, scratch and the best strategy side by side."""
-    return [figure for label in study.labels if (figure := _figure(study, label)) is not None]
+    return [figure for label in view.labels if (figure := _figure(view, label)) is not None]
 
 
-def _figure(study: Study, label: str) -> Figure | None:
-    rows = [_row(study, label, given) for given in study.inputs]
-    others = [one for group in ("pipeline", "baseline") for one in _best(study, label, group)]
+def _figure(view: View, label: str) -> Figure | None:
+    rows = [_row(view, label, given) for given in view.inputs]
+    others = [one for group in ("pipeline", "baseline") for one in _best(view, label, group)]
     if not rows:
         rows = [list(others[:OTHERS])]
     elif others:
         rows = [[others[i] if i < len(others) else None, *row] for i, row in enumerate(rows)]
-    cells = [study.cell(one, label) if one else None for row in rows for one in row]
+    cells = [view.cell(one, label) if one else None for row in rows for one in row]
     drawn = [cell for cell in cells if cell is not None]
     if not drawn:
         return None
@@ -37,7 +37,7 @@ def _figure(study: Study, label: str) -> Figure | None:
     most = min(2000, POINTS // len(drawn))
     titles = [one.title if one else "" for row in rows for one in row]
     panels = tuple(
-        _panel(study, label, title, cell, span, most) if cell is not None else None
+        _panel(view, label, title, cell, span, most) if cell is not None else None
         for title, cell in zip(titles, cells, strict=True)
     )
     thin = any(len(cell.id) > most for cell in drawn)
@@ -45,14 +45,14 @@ def _figure(study: Study, label: str) -> Figure | None:
     return Figure(
         f"one-to-one-{label}",
         f"Predicted against reference {look.name(label)}",
-        f"Predictions at the largest number of target stars against {study.reference}. The line is the identity"
-        + (f", dashed ±{width:g} {study.units.get(label, '')}".rstrip() if width else "")
+        f"Predictions at the largest number of target stars against {view.reference}. The line is the identity"
+        + (f", dashed ±{width:g} {view.units.get(label, '')}".rstrip() if width else "")
         + ". N (stars), R<sup>2</sup>, σ (after 3-sigma clipping) and the median of predicted − reference are those "
         "of all predictions"
         + (f", of which at most {most} a panel are drawn, of regimes equally many" if thin else "")
         + (
             ". The strategies of the last column are the best of their input on these very stars."
-            if study.inputs
+            if view.inputs
             else "."
         ),
         panels,
@@ -61,27 +61,27 @@ def _figure(study: Study, label: str) -> Figure | None:
     )
 
 
-def _row(study: Study, label: str, given: str) -> list[Method | None]:
+def _row(view: View, label: str, given: str) -> list[Method | None]:
     """Zero-shot, scratch and the best of the others."""
-    heads = study.heads(given)
-    tuned = study.best(label, [one for one in heads if one.strategy not in UNTUNED])
+    heads = view.heads(given)
+    tuned = view.best(label, [one for one in heads if one.strategy not in UNTUNED])
     return [
-        next(iter(study.best(label, several)), None)
-        for several in (*(study.named(name, given) for name in UNTUNED), tuned)
+        next(iter(view.best(label, several)), None)
+        for several in (*(view.named(name, given) for name in UNTUNED), tuned)
     ]
 
 
-def _best(study: Study, label: str, group: str) -> list[Method]:
-    return study.best(label, [one for one in study.methods if one.group == group])
+def _best(view: View, label: str, group: str) -> list[Method]:
+    return view.best(label, [one for one in view.methods if one.group == group])
 
 
-def _panel(study: Study, label: str, title: str, cell: Cell, span: Range, most: int) -> Panel:
+def _panel(view: View, label: str, title: str, cell: Cell, span: Range, most: int) -> Panel:
     across = np.array(span)
     marks: list[Mark] = [Line(across, across)]
     width = TOLERANCE.get(label)
     if width:
         marks += [Line(across, across + shift, dash="dash", width=0.8) for shift in (-width, width)]
-    regimes = study.regime_of(cell.star)
+    regimes = view.regime_of(cell.star)
     rest = np.ones(len(cell.id), dtype=bool)
     for rows in regimes.values():
         rest &= ~rows
@@ -95,8 +95,8 @@ def _panel(study: Study, label: str, title: str, cell: Cell, span: Range, most: 
     marks.append(Note(legend(cell, label)))
     return Panel(
         title,
-        look.axis(label, study.units, "reference"),
-        look.axis(label, study.units, "predicted"),
+        look.axis(label, view.units, "reference"),
+        look.axis(label, view.units, "predicted"),
         tuple(marks),
         x_range=span,
         y_range=span,

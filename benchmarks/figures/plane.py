@@ -7,17 +7,17 @@ import numpy as np
 from benchmarks.discrepancy import LEAST, MOST, PERMUTATIONS, discrepancy
 from benchmarks.figures import look
 from benchmarks.figures.figure import Figure, Float, Heat, Panel, Scale, padded
-from benchmarks.figures.study import Method, Study
+from benchmarks.figures.view import Method, View
 
 LABELS = ("feh", "alphafe")
-BINS = (14, 40)  # along an axis, few stars and many
+BINS = (18, 40)  # along an axis, few stars and many
 
 
-def draw(study: Study) -> list[Figure]:
+def draw(view: View) -> list[Figure]:
     """Reference, best pipeline and best head of each input: counts above, each column to its maximum below."""
-    if any(label not in study.labels for label in LABELS):
+    if any(label not in view.labels for label in LABELS):
         return []
-    found = [(one, planes) for one in study.leaders("alphafe") if (planes := _planes(study, one)) is not None]
+    found = [(one, planes) for one in view.leaders("alphafe") if (planes := _planes(view, one)) is not None]
     if not found:
         return []
     reference = max((planes[1] for _, planes in found), key=len)
@@ -26,7 +26,7 @@ def draw(study: Study) -> list[Figure]:
         np.linspace(*padded(np.quantile(reference[:, axis], (0.002, 0.998)), margin=0.1), bins + 1) for axis in (0, 1)
     ]
     bandwidths: list[float] = []
-    columns = [(study.reference, _counts(reference, edges))]
+    columns = [(view.reference, _counts(reference, edges))]
     for one, (value, own) in found:
         far = discrepancy(value, own)
         bandwidths += [far.bandwidth] if far else []
@@ -34,7 +34,7 @@ def draw(study: Study) -> list[Figure]:
         columns.append((f"{one.title}\n{told}", _counts(value, edges)))
     most = max(float(np.nanmax(counts, initial=1)) for _, counts in columns)
     scales = (Scale("stars", 0, most), Scale("share of the column's maximum", 0, 1))
-    names = [look.axis(label, study.units) for label in LABELS]
+    names = [look.axis(label, view.units) for label in LABELS]
     ranges = [(float(edge[0]), float(edge[-1])) for edge in edges]
     panels = []
     for scale, normalised in zip(scales, (False, True), strict=True):
@@ -47,7 +47,7 @@ def draw(study: Study) -> list[Figure]:
             "alpha-plane",
             "[α/Fe] against [Fe/H], predicted and reference",
             "Above: stars in each cell. Below: each column of [Fe/H] divided by its maximum. "
-            f"{study.reference.capitalize()} and predictions of the same stars: the best pipeline and, for each "
+            f"{view.reference.capitalize()} and predictions of the same stars: the best pipeline and, for each "
             "input, the strategy with the smallest scatter of [α/Fe]. MMD<sup>2</sup>: squared maximum mean "
             "discrepancy to the reference (unbiased estimate, 0 on average for equal distributions; Gaussian kernel; "
             "bandwidth by the median heuristic, the median distance of all pairs of stars of both samples in units of "
@@ -61,9 +61,9 @@ def draw(study: Study) -> list[Figure]:
     ]
 
 
-def _planes(study: Study, method: Method) -> tuple[Float, Float] | None:
+def _planes(view: View, method: Method) -> tuple[Float, Float] | None:
     """Predicted and reference [Fe/H] and [alpha/Fe] (n, 2) of stars that have both."""
-    cells = [study.cell(method, label) for label in LABELS]
+    cells = [view.cell(method, label) for label in LABELS]
     if cells[0] is None or cells[1] is None:
         return None
     first, second = (cell.distinct() for cell in cells if cell is not None)

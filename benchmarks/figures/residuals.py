@@ -6,29 +6,31 @@ import numpy as np
 
 from benchmarks.figures import look
 from benchmarks.figures.figure import Band, Figure, Float, Line, Mark, Panel, Points, Range, padded, thinned
-from benchmarks.figures.study import Cell, Method, Study
+from benchmarks.figures.view import Cell, Method, View
 
 AGAINST = ("teff", "logg", "feh")
+ZERO_SHOT = "zero_shot"
 POINTS = 5000  # in a figure
 LEAST = 10  # stars in a bin of the running median
 BINS = 15
 
 
-def draw(study: Study) -> list[Figure]:
+def draw(view: View) -> list[Figure]:
     """A figure a label: a row a method (the best head, and zero-shot of its input), a column a parameter."""
-    return [figure for label in study.labels if (figure := _figure(study, label)) is not None]
+    return [figure for label in view.labels if (figure := _figure(view, label)) is not None]
 
 
-def shown(study: Study, label: str) -> list[tuple[Method, Cell]]:
-    """The best head and the zero-shot one of its input, with their predictions."""
-    best = study.best(label, [one for one in study.methods if one.group == "head"])[:1]
-    methods = [*best, *(one for first in best for one in study.named("zero_shot", first.input) if one != first)]
-    return [(one, cell) for one in methods if (cell := study.cell(one, label)) is not None]
+def shown(view: View, label: str) -> list[tuple[Method, Cell]]:
+    """The best head and the zero-shot one of its input, or the next best if that is the best; their predictions."""
+    best = view.best(label, [one for one in view.methods if one.group == "head"])[:1]
+    beside = [one for first in best for one in view.best(label, view.heads(first.input)) if one != first]
+    beside.sort(key=lambda one: one.strategy != ZERO_SHOT)  # the others stay in order
+    return [(one, cell) for one in [*best, *beside[:1]] if (cell := view.cell(one, label)) is not None]
 
 
-def _figure(study: Study, label: str) -> Figure | None:
-    found = shown(study, label)
-    against = [name for name in AGAINST if name in study.stars.columns and np.isfinite(study.stars[name]).any()]
+def _figure(view: View, label: str) -> Figure | None:
+    found = shown(view, label)
+    against = [name for name in AGAINST if name in view.stars.columns and np.isfinite(view.stars[name]).any()]
     if not found or not against:
         return None
     most = min(2000, POINTS // (len(found) * len(against)))
@@ -39,32 +41,32 @@ def _figure(study: Study, label: str) -> Figure | None:
         f"residuals-{label}",
         f"Residuals of {look.name(label)} against stellar parameters",
         f"Predicted minus reference {look.name(label)} against reference parameters, of the head with the smallest "
-        "scatter and of the zero-shot head of its input; line and band: median and central 68 % in bins of equal "
-        f"width with at least {LEAST} stars"
+        "scatter and of the zero-shot head of its input (the next best where that is the best); line and band: median "
+        f"and central 68 % in bins of equal width with at least {LEAST} stars"
         + (f"; {most} stars a panel are drawn, at random" if thin else "")
         + ". The axis leaves out the outermost stars.",
-        tuple(_panel(study, label, one, cell, name, (-half, half), most) for one, cell in found for name in against),
+        tuple(_panel(view, label, one, cell, name, (-half, half), most) for one, cell in found for name in against),
         len(against),
         size=(3.0, 2.3),
     )
 
 
-def _panel(study: Study, label: str, method: Method, cell: Cell, against: str, span: Range, most: int) -> Panel:
-    x = study.stars[against][cell.star]
+def _panel(view: View, label: str, method: Method, cell: Cell, against: str, span: Range, most: int) -> Panel:
+    x = view.stars[against][cell.star]
     known = np.isfinite(x)
     cell, x = cell.take(known), x[known]
     some = thinned(len(x), most)
     x_range = padded(np.quantile(x, (0.002, 0.998)), margin=0.04) if len(x) else (0.0, 1.0)
     colour = look.colour(method.strategy)
-    points = Points(x[some], cell.error[some], None, colour, size=2.6, opacity=0.45, ids=cell.id[some].astype(str))
+    points = Points(x[some], cell.error[some], None, colour, size=2.6, opacity=0.6, ids=cell.id[some].astype(str))
     marks: list[Mark] = [Line(np.array(x_range), np.zeros(2)), points]
     middle, low, median, high = running(x, cell.error)
     if len(middle):
         marks += [Band(middle, low, high, None, colour), Line(middle, median, method.title, colour, width=2.2)]
     return Panel(
         method.title,
-        look.axis(against, study.units, "reference"),
-        look.axis(label, study.units, "Δ"),
+        look.axis(against, view.units, "reference"),
+        look.axis(label, view.units, "Δ"),
         tuple(marks),
         x_range,
         span,

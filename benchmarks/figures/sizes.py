@@ -6,27 +6,27 @@ import numpy as np
 
 from benchmarks.figures import look
 from benchmarks.figures.figure import Figure, Float, Line, Mark, Panel, Points, log_ticks, padded
-from benchmarks.figures.study import Method, Study
+from benchmarks.figures.view import Method, View
 
 NUDGE = 0.05  # between strategies, so that their bars do not hide each other
 
 
-def draw(study: Study) -> list[Figure]:
+def draw(view: View) -> list[Figure]:
     """A figure a label: a row a regime, a column an input, a curve a strategy."""
-    return [figure for label in study.labels if (figure := _figure(study, label)) is not None]
+    return [figure for label in view.labels if (figure := _figure(view, label)) is not None]
 
 
-def _figure(study: Study, label: str) -> Figure | None:
+def _figure(view: View, label: str) -> Figure | None:
     regimes = [
         regime
-        for regime in study.regimes
-        if any(_curve(study, one, label, regime) is not None for given in study.inputs for one in study.heads(given))
+        for regime in view.regimes
+        if any(_curve(view, one, label, regime) is not None for given in view.inputs for one in view.heads(given))
     ]
     if not regimes:
         return None
-    beside = study.best(label, [one for one in study.methods if one.group == "pipeline"])[:1]
-    beside += study.best(label, [one for one in study.methods if one.group == "baseline"])[:1]
-    panels = tuple(panel for regime in regimes for panel in _row(study, label, regime, beside))
+    beside = view.best(label, [one for one in view.methods if one.group == "pipeline"])[:1]
+    beside += view.best(label, [one for one in view.methods if one.group == "baseline"])[:1]
+    panels = tuple(panel for regime in regimes for panel in _row(view, label, regime, beside))
     named = " and ".join(one.title for one in beside)
     return Figure(
         f"sizes-{label}",
@@ -35,58 +35,58 @@ def _figure(study: Study, label: str) -> Figure | None:
         "the target survey that a head learned from. What learns from none is drawn across"
         + (f"; for comparison, without inputs, the best of their kind: {named}." if named else "."),
         panels,
-        len(study.inputs),
+        len(view.inputs),
     )
 
 
-def _curve(study: Study, method: Method, label: str, regime: str) -> tuple[Float, ...] | None:
+def _curve(view: View, method: Method, label: str, regime: str) -> tuple[Float, ...] | None:
     """Positions of sizes, sigma, and the bounds of its interval."""
     found = [
         (position, row["sigma"], row["sigma_low"], row["sigma_high"])
-        for position, size in enumerate(study.sizes)
-        if (row := study.score(method, label, regime, size)) is not None
+        for position, size in enumerate(view.sizes)
+        if (row := view.score(method, label, regime, size)) is not None
     ]
     return tuple(np.array(found, dtype=float).T) if found else None
 
 
-def _constant(study: Study, method: Method, label: str, regime: str) -> float | None:
+def _constant(view: View, method: Method, label: str, regime: str) -> float | None:
     """Sigma of what learns from no target star at all, where others do."""
-    row = study.score(method, label, regime)
-    alone = study.size(method, label) == 0 and (study.sizes != [0] or method.group == "pipeline")
+    row = view.score(method, label, regime)
+    alone = view.size(method, label) == 0 and (view.sizes != [0] or method.group == "pipeline")
     return float(row["sigma"]) if row is not None and alone else None
 
 
-def _row(study: Study, label: str, regime: str, beside: list[Method]) -> list[Panel]:
-    marks = {given: _marks(study, [*study.heads(given), *beside], label, regime) for given in study.inputs}
+def _row(view: View, label: str, regime: str, beside: list[Method]) -> list[Panel]:
+    marks = {given: _marks(view, [*view.heads(given), *beside], label, regime) for given in view.inputs}
     seen = [one for several in marks.values() for one in several if isinstance(one, (Points, Line))]
     bounds = [bound for one in seen if isinstance(one, Points) for bound in one.y_bounds or ()]
     y_range = padded(*(one.y for one in seen), *bounds, log=True)
     return [
         Panel(
-            f"{given} · {study.title(regime)}",
+            f"{given} · {view.title(regime)}",
             "target stars learned from",
-            look.axis(label, study.units, "σ"),
+            look.axis(label, view.units, "σ"),
             several,
-            x_range=(-0.35, len(study.sizes) - 0.65),
+            x_range=(-0.35, len(view.sizes) - 0.65),
             y_range=y_range,
             y_log=True,
-            x_ticks=tuple((float(position), str(size)) for position, size in enumerate(study.sizes)),
+            x_ticks=tuple((float(position), str(size)) for position, size in enumerate(view.sizes)),
             y_ticks=log_ticks(*y_range),
         )
         for given, several in marks.items()
     ]
 
 
-def _marks(study: Study, methods: list[Method], label: str, regime: str) -> tuple[Mark, ...]:
+def _marks(view: View, methods: list[Method], label: str, regime: str) -> tuple[Mark, ...]:
     found: list[Mark] = []
-    across = np.array([-0.35, len(study.sizes) - 0.65])
+    across = np.array([-0.35, len(view.sizes) - 0.65])
     for number, one in enumerate(methods):
         name = look.plain(one.strategy)
-        constant = _constant(study, one, label, regime)
+        constant = _constant(view, one, label, regime)
         if constant is not None:
             found.append(Line(across, np.repeat(constant, 2), name, look.colour(one.strategy), "dash"))
             continue
-        curve = _curve(study, one, label, regime)
+        curve = _curve(view, one, label, regime)
         if curve is None:
             continue
         position, sigma, low, high = curve

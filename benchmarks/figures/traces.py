@@ -97,10 +97,11 @@ class _Grid:
         columns = [spared[number] for number in numbers if figure.place(number)[1]]
         self.gap_x = CLOSE[0] if all(one.y_label and one.y_ticks for one in columns) else BETWEEN[0]
         gap = CLOSE[1] if all(one.x_label and one.x_ticks for one in rows) else BETWEEN[1]
+        lines = [panel.title.count("\n") if panel else 0 for panel in figure.panels]
+        gap += LINE * max(lines[figure.columns :], default=0)
         self.inner = figure.rows * round(figure.size[1] * PIXELS) + (figure.rows - 1) * gap
         self.gap_y = gap / self.inner
-        lines = [panel.title.count("\n") for panel in figure.panels[: figure.columns] if panel is not None]
-        self.top = TOP + LINE * max(lines, default=0)
+        self.top = TOP + LINE * max(lines[: figure.columns])
 
     def layout(self) -> JSON:
         return {
@@ -132,7 +133,7 @@ class _Grid:
             names = zip("xyz", (*titles, ""), strict=True)
             scene: JSON = {f"{name}axis": _scene_axis(title) for name, title in names}
             scene["zaxis"]["range"] = _numbers([low, high])
-            scene["camera"] = {"eye": {"x": 1.7, "y": -2.05, "z": 1.2}}
+            scene["camera"] = {"eye": {"x": 1.55, "y": -1.87, "z": 1.1}}
             scene["aspectmode"] = "cube"
             layout[f"scene{end}"] = scene | {"domain": {"x": x, "y": y}, "bgcolor": CLEAR}
             return {"scene": f"scene{end}"}
@@ -192,7 +193,7 @@ def _axis(title: str) -> JSON:
 
 def _scene_axis(title: str) -> JSON:
     found: JSON = {"title": {"text": _text(title)}, "nticks": 5, "tickfont": {"size": 9}, "zeroline": False}
-    return found | {"gridcolor": "rgba(128,128,128,0.4)", "showbackground": False}
+    return found | {"gridcolor": "#9a9a9a", "showbackground": False}  # WebGL knows no faint lines
 
 
 def _reach(span: tuple[float, float] | None, log: bool, ticks: tuple[tuple[float, str], ...] | None) -> JSON:

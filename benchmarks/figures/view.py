@@ -1,9 +1,7 @@
-"""Study: results as figures ask for them: methods, the best of them, and what they say of stars of a regime."""
+"""View: results as figures ask for them: methods, the best of them, and what they say of stars of a regime."""
 
 from __future__ import annotations
 
-import operator
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +11,11 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import look
 from benchmarks.figures.figure import Float
+from benchmarks.regime import Regime
 from benchmarks.results import Results, Table
-from stores.errors import InputError
 
 KEY = ("group", "input", "strategy", "size", "label")
 GROUPS = ("pipeline", "baseline", "head")
-COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 UNTUNED = ("zero_shot", "scratch")  # strategies that take nothing from one of the surveys
 
 
@@ -71,7 +68,7 @@ class Cell:
         return self.take(np.sort(np.unique(self.id, return_index=True)[1]))
 
 
-class Study:
+class View:
     """Results, indexed once."""
 
     def __init__(self, results: Results) -> None:
@@ -100,7 +97,7 @@ class Study:
         for *method, size, label in [*(key[:5] for key in self.scores), *self._blocks]:
             self._size[*method, label] = max(int(size), self._size.get((*method, label), 0))
         self._order = np.argsort(self.stars["id"], kind="stable")
-        self.members = {name: self._where(name, text) for name, text in self.regimes.items()}
+        self.members = {name: Regime(name, text).of(self.stars.columns) for name, text in self.regimes.items()}
 
     @property
     def reference(self) -> str:
@@ -174,19 +171,6 @@ class Study:
             return np.full(len(ids), -1, dtype=np.int64)
         at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
         return np.where(known[at] == ids, self._order[at], -1)
-
-    def _where(self, regime: str, text: str) -> NDArray[np.bool_]:
-        """Stars that fulfil a condition: `feh > -1`, several joined by `and`; all where it compares nothing."""
-        chosen = np.ones(len(self.stars), dtype=bool)
-        for part in re.split(r"\band\b", text) if re.search("[<>]", text) else ():
-            found = re.fullmatch(r"\s*(\w+)\s*(<=|>=|<|>)\s*([-+.\deE]+)\s*", part)
-            if found is None or found[1] not in self.stars.columns:
-                raise InputError(
-                    f"The regime '{regime}' of results.json is '{text}', which compares no column of stars.parquet "
-                    "with a number; run heads-bench again."
-                )
-            chosen &= COMPARE[found[2]](self.stars[found[1]], float(found[3]))
-        return chosen
 
 
 def _blocks(predictions: Table) -> dict[tuple[Any, ...], list[tuple[int, int]]]:
