@@ -12,6 +12,7 @@ from benchmarks.figures.view import Cell, View
 
 EDGES = np.linspace(-4, 4, 17)
 NOMINAL = np.arange(0.05, 1.0, 0.05)
+TRUTH = " Heads learn from labels with errors, which their σ covers; against the truth they should lie above the line."
 LEAST = 20  # predictions with an uncertainty
 Drawn = list[tuple[str, dict[str, Any], Cell]]  # titles, styles, and predictions with an uncertainty
 
@@ -30,7 +31,8 @@ def draw(view: View) -> list[Figure]:
         "beyond ±4 counts at the ends. Below: share of stars whose reference lies inside the central interval of a "
         "Gaussian with the predicted σ, against the nominal share; the large symbol is the share inside the 90 % "
         "interval that a head gives by itself. On the grey line uncertainties are right, below it too small. The best "
-        "pipeline and, for each input, the strategy with the smallest scatter.",
+        "pipeline and, for each input, the strategy with the smallest scatter."
+        + (TRUTH if view.reference == "true labels" else ""),
         (*(_pulls(label, cells, top) for label, cells in found.items()), *map(_coverage, found.values())),
         len(found),
         size=(2.6, 2.5),
