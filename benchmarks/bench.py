@@ -193,12 +193,12 @@ def bench(options: BenchOptions) -> int:
         from benchmarks.leaderboard import record
 
         record(results)
-    for sentence in results.about["sentences"].values():
-        print(sentence)
+    for regime in regimes:
+        print(f"{regime.name} ({regime.expression}): {results.about['sentences'][regime.name]}\n")
     if options.kind == "real":
         from benchmarks.suites import OBTAIN
 
-        print(f"\n{OBTAIN}")
+        print(OBTAIN)
     say(f"'{options.out / 'report.html'}': all tables and figures.")
     return 0
 

@@ -108,6 +108,7 @@ def _rows(
         yield {
             **row,
             **one.values,
+            "n": round(one.values["n"]),
             "best_of_row": head and _best(one, own),
             "best": head and _best(one, others),
             "tied": head and not any(significantly_less(held.replicates, one.replicates) for held in others),
@@ -177,16 +178,14 @@ def landscapes(stage: Stage, outcomes: Mapping[Cell, Outcome], regimes: Sequence
 
 def sentences(scores: Table, regimes: Sequence[Regime], label: str) -> dict[str, str]:
     """What to say first, for each regime: who reads a label best, by how much, and whether that may be chance."""
-    return {regime.name: _sentence(scores.where(label=label, regime=regime.name), regime, label) for regime in regimes}
+    return {regime.name: _sentence(scores.where(label=label, regime=regime.name), label) for regime in regimes}
 
 
-def _sentence(scores: Table, regime: Regime, label: str) -> str:
+def _sentence(scores: Table, label: str) -> str:
     heads = scores.where(group=HEAD)
     name, unit, digits = SHOWN.get(label, label), UNITS.get(label, ""), 0 if label == "teff" else 3
     if not len(heads):
-        return (
-            f"{regime.name} ({regime.expression}): fewer than {LEAST} tested stars have {name}; nothing can be said."
-        )
+        return f"Fewer than {LEAST} tested stars have {name}: nothing can be said."
 
     def number(row: Mapping[str, Any]) -> str:
         return f"{row['sigma']:.{digits}f}"
@@ -199,22 +198,20 @@ def _sentence(scores: Table, regime: Regime, label: str) -> str:
         if other != best["input"]
     ]
     said = (
-        f"{regime.name} ({regime.expression}, {best['n']:.0f} stars): with {best['size']} target stars, {name} is "
-        f"best from {best['input']} by {best['strategy']}, sigma {number(best)} {unit} "
-        f"({best['sigma_low']:.{digits}f}-{best['sigma_high']:.{digits}f}), median {best['median']:+.{digits}f}"
+        f"{name} of {best['n']} stars is best from {best['input']} by {best['strategy']} with {best['size']} target "
+        f"stars: sigma {number(best)} {unit} ({best['sigma_low']:.{digits}f}-{best['sigma_high']:.{digits}f}), median "
+        f"{best['median']:+.{digits}f}. "
     )
-    if by_input:
-        told = [f"{row['input']} is {row['strategy']} with {number(row)} ({_worse(row)})" for row in by_input]
-        said += "; the best from " + ", from ".join(told)
+    told = [f"from {row['input']} it is {row['strategy']} with {number(row)}, {_worse(row)}" for row in by_input]
     untuned = [row for row in largest if row["strategy"] == ZERO_SHOT]
     if untuned and best["strategy"] != ZERO_SHOT:
         least = min(untuned, key=lambda row: float(row["sigma"]))
-        said += f"; untuned it would be {number(least)} from {least['input']}"
+        told.append(f"untuned, {number(least)} from {least['input']}, {_worse(least)}")
     others = [row for row in scores.rows() if row["group"] != HEAD and row["size"] in (0, best["size"])]
     if others:
         least = min(others, key=lambda row: float(row["sigma"]))
-        said += f"; the best of pipelines and classical methods is {least['strategy']} with {number(least)}"
-    return said + "."
+        told.append(f"of pipelines and classical methods, {least['strategy']} with {number(least)}")
+    return said + "Next best: " + "; ".join(told) + "." if told else said.rstrip()
 
 
 def _worse(row: Mapping[str, Any]) -> str:

@@ -170,7 +170,7 @@ def test_sentences_name_the_best(done: Path) -> None:
         best = min(rows, key=lambda row: row["sigma"])
         assert f"best from {best['input']} by {best['strategy']}" in sentence
         assert f"{best['sigma']:.3f}" in sentence
-        assert f"{best['n']:.0f} stars" in sentence
+        assert f"of {best['n']} stars" in sentence
 
 
 def test_landscapes_have_the_head_in_their_middle(done: Path) -> None:
