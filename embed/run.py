@@ -17,7 +17,8 @@ from pathlib import Path
 if __package__ in (None, ""):  # started as a script: import the packages beside embed/, not the files in it
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -33,6 +34,7 @@ from stores.errors import InputError, ModelError, OptionError, StoreError
 from stores.flags import Flag
 from stores.grid import Grid
 from stores.ingest import InputOptions, finish, report, report_finished, unfinished
+from stores.lock import writing
 from stores.plan import make_plan
 from stores.progress import progress
 from stores.sample import SAMPLE_STARS, SURVEYS, BuiltInSample, check_sampled
@@ -104,23 +106,35 @@ def embed(options: EmbedOptions, *, quiet: bool = False) -> int:
     quiet: say nothing of what was written
     """
     options.check()
-    seen = _seen_early(options) if started_alone() else None
-    state = join_processes(cpu=options.device == "cpu")
-    try:
-        return _embed(options, state, seen, quiet)
-    finally:
-        leave_processes()
+    with ExitStack() as held:
+        model = describe_model(options.model) if started_alone() else None
+        if model is not None:
+            options = _placed(options, model, held)
+        seen = None if model is None else _seen_early(options, model)
+        state = join_processes(cpu=options.device == "cpu")
+        try:
+            return _embed(options, state, seen, held, quiet)
+        finally:
+            leave_processes()
 
 
-def _seen_early(options: EmbedOptions) -> Work | None:
-    """The input, looked at before torch is loaded, which takes seconds; None where the model has to be known first.
+def _placed(options: EmbedOptions, model: ModelDescription, held: ExitStack) -> EmbedOptions:
+    """With a store to write, where none was named; what was not named is not locked by the command either."""
+    if options.out is not None:
+        return options
+    out = _default_out(options, model)
+    held.enter_context(writing(out))
+    return replace(options, out=out)
+
+
+def _seen_early(options: EmbedOptions, model: ModelDescription) -> Work | None:
+    """The input, looked at before torch is loaded, which takes seconds; None without any.
 
     Refuses what is there of another job.
     """
-    model = describe_model(options.model)
-    if model is None or not options.inputs:
+    out = options.out
+    if not options.inputs or out is None:
         return None
-    out = options.out or _default_out(options, model)
     work = _work(options, model, out)
     try:
         if out.exists():
@@ -135,7 +149,7 @@ def _seen_early(options: EmbedOptions) -> Work | None:
     return work
 
 
-def _embed(options: EmbedOptions, state: PartialState, seen: Work | None, quiet: bool) -> int:
+def _embed(options: EmbedOptions, state: PartialState, seen: Work | None, held: ExitStack, quiet: bool) -> int:
     """The part of one of the processes."""
     try:
         model = load_model(options.model)
@@ -144,7 +158,7 @@ def _embed(options: EmbedOptions, state: PartialState, seen: Work | None, quiet:
             seen.refuse()
         raise
     out = options.out or _default_out(options, model)
-    work = main_first(state, lambda: _begin(options, model, out, seen))
+    work = main_first(state, lambda: _begin(_placed(options, model, held), model, out, seen))
     if work is None:
         work = _work(options, model, out, look=False)
     embedder = Embedder(model, work.start, _device(options.device, state), options.batch_size)

@@ -10,9 +10,12 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TypeVar
 
 from stores.errors import SpectraBridgeError
+from stores.lock import writing
 from stores.mistake import parsed
 
 Options = TypeVar("Options")
@@ -28,12 +31,15 @@ def run_command(
     prog: str,
     go_on: str = "run the same command again to go on",
 ) -> None:
-    """Parse the command line into `options_type`, call `action` with it and exit."""
+    """Parse the command line into `options_type`, call `action` with it, while no other run writes there, and exit."""
     import tyro
 
     try:
         options = parsed(lambda: tyro.cli(options_type, prog=prog, config=(tyro.conf.OmitArgPrefixes,)), prog)
-        status = action(options)
+        with ExitStack() as held:
+            for out in _outputs(options):
+                held.enter_context(writing(out))
+            status = action(options)
     except SpectraBridgeError as error:
         say(f"{prog}: {error}")
         sys.exit(error.exit_status)
@@ -50,6 +56,12 @@ def run_command(
         say(f"{prog}: {reason[0].lower()}{reason[1:]}{where}; mend that and {go_on}.")
         sys.exit(2)
     sys.exit(status or 0)
+
+
+def _outputs(options: object) -> list[Path]:
+    """Where a command writes: what its options name as `outputs`, else their `out`, if they have one."""
+    outputs = getattr(options, "outputs", (getattr(options, "out", None),))
+    return [out for out in outputs if isinstance(out, Path)]
 
 
 def say(sentence: str) -> None:

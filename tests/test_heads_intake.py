@@ -30,6 +30,7 @@ from heads.train import HeadTrainOptions, train
 from stores import EmbeddingStore, Flag, Grid, Preparation, SpectraStore
 from stores.errors import InputError, ModelError, OptionError, SpectraBridgeError, StoreError
 from stores.ingest import IngestOptions, ingest
+from stores.lock import writing
 from stores.sample import BuiltInSample
 from stores.simulate.simulate import SimulateOptions, simulate
 
@@ -331,7 +332,7 @@ def test_killed_it_goes_on_to_the_same_catalogue(
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
     done = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True, env=environment, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert [path.name for path in out.parent.iterdir()] == [".c.parquet.work"]
+    assert sorted(path.name for path in out.parent.iterdir()) == [".c.parquet.lock", ".c.parquet.work"]
     monkeypatch.setattr("stores.column.CHUNK_ROWS", 8)
     written: list[str] = []
     for kind in (SpectraStore, EmbeddingStore):
@@ -342,7 +343,8 @@ def test_killed_it_goes_on_to_the_same_catalogue(
             write(store, shard, *values)
 
         monkeypatch.setattr(kind, "write_shard", counted)
-    assert predict(given) == 0
+    with writing(out):  # as the command does
+        assert predict(given) == 0
     left = {"preparing": [1, 2], "embedding": [], "predicting": []}[stage]
     assert [shard for shard in written if shard.startswith("spectra")] == [f"spectra.zarr {i}" for i in left]
     left = {"preparing": [0, 1, 2], "embedding": [1, 2], "predicting": []}[stage]

@@ -54,6 +54,15 @@ def test_velocity_and_class(tmp_path):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("card", ["FIBERMAS", "FIB_MASK"])
+@pytest.mark.parametrize(("mask", "flag"), [(0, 0), (2, Flag.SURVEY_WARNING), (-1, Flag.SURVEY_WARNING), ("", 0)])
+def test_warnings_of_the_fibre_are_flagged(tmp_path, layout, card, mask, flag):
+    batch = LAMOST.read(write_lamost(tmp_path / "a.fits", layout, **{card: mask}), OPTIONS)
+    assert batch.flags[0] == flag
+    np.testing.assert_array_equal(batch.ivar, 1.0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_bad_values_are_masked(tmp_path, layout):
     flux, ivar = np.ones(400), np.ones(400)
     flux[3], ivar[4], ivar[5] = np.nan, -1.0, np.inf
@@ -120,5 +129,13 @@ def test_real_files():
             np.testing.assert_allclose(batch.rv, SPEED_OF_LIGHT * header["Z"])
             if header.get("OBSID", -1) > 0:
                 assert batch.id[0] == header["OBSID"]
-        assert batch.flags[0] == 0
+        mask = header.get("FIBERMAS", header.get("FIB_MASK", 0))
+        assert batch.flags[0] == (Flag.SURVEY_WARNING if mask else 0)
     assert len(seen) >= len(REAL) - 3  # some files were handed on twice
+
+
+@pytest.mark.skipif(not REAL, reason="needs the real files in shared/data/lamost_formats and lamost")
+@pytest.mark.parametrize(("release", "warned"), [("dr5_image_gz", 3), ("dr6_image_gz", 1), ("dr7_image", 0)])
+def test_real_fibre_masks(release, warned):
+    flags = [LAMOST.read(path, OPTIONS).flags[0] for path in REAL if path.parent.name == release]
+    assert flags.count(Flag.SURVEY_WARNING) == warned

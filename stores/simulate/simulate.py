@@ -56,6 +56,11 @@ class SimulateOptions:
     """Grid of the store: lrs, optical or START:STOP:STEP in log10 of Angstrom."""
     preparation: Annotated[Preparation, tyro.conf.arg(name="")] = Preparation()
 
+    @property
+    def outputs(self) -> tuple[Path | None, ...]:
+        """What is written, and locked meanwhile."""
+        return self.out, self.store
+
     def check(self) -> Instrument:
         """Refuse values that cannot work, before anything heavy is loaded; the instrument."""
         if self.out is None and self.store is None:

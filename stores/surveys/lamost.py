@@ -26,6 +26,7 @@ from stores.surveys.width import from_resolving_power
 Float = NDArray[np.float64]
 
 RESOLVING_POWER = 1800.0
+FIBRE_MASKS = ("FIBERMAS", "FIB_MASK")  # "bitmask of warning values, 0 means all is well": DR5 - DR8; DR10
 
 
 def ids(path: Path) -> NDArray[np.int64]:
@@ -38,7 +39,8 @@ def ids(path: Path) -> NDArray[np.int64]:
 def read(path: Path, options: ReadOptions, rows: slice = ALL_ROWS) -> SpectrumBatch:
     """LAMOST LRS spec-*.fits of all releases, plain or gzip.
 
-    id is OBSID (see `spectrum_id`); flux in the file's relative unit; rv is the header's c * Z.
+    id is OBSID (see `spectrum_id`); flux in the file's relative unit; rv is the header's c * Z. Any bit of
+    the fibre mask is flagged SURVEY_WARNING: in two of five files of DR10, mostly for bit 6 alone.
     """
     with open_fits(path) as file:
         header = file.header
@@ -57,6 +59,8 @@ def read(path: Path, options: ReadOptions, rows: slice = ALL_ROWS) -> SpectrumBa
         )
         if text(header, "CLASS") not in ("STAR", ""):
             batch.flags |= np.uint32(Flag.NOT_A_STAR)
+        if integer(header, *FIBRE_MASKS) not in (None, 0):
+            batch.flags |= np.uint32(Flag.SURVEY_WARNING)
     return batch.take(rows)
 
 
