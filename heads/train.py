@@ -111,6 +111,8 @@ class HeadTrainOptions:
             raise OptionError(f"--targets '{self.targets}' must name some labels, each once, such as feh,teff.")
         if (self.adapter is None) != (self.base is None):
             raise OptionError("--adapter and --base go together: a strategy, and the head that it starts from.")
+        if self.model is not None and self.base is None:
+            raise OptionError("--model says where the model of a --base lies; leave it out.")
         if self.out.name in ("", ".."):
             raise OptionError(f"--out '{self.out}' names no folder of its own; give it a name, such as lamost-head.")
         if self.out.is_file():

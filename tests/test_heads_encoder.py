@@ -352,6 +352,7 @@ def test_what_it_cannot_adapt_is_told(given: HeadTrainOptions, bases: dict[str, 
     refused(replace(given, adapter="auto"), OptionError, "'auto' does not adapt the model")
     new = replace(given, adapter=None, base=None, model=None, input="encoded", targets="feh,teff")
     refused(new, OptionError, "a new head cannot read the input encoded")
+    refused(replace(new, model="m"), OptionError, "--model says where the model of a --base lies; leave it out")
     with pytest.raises(OptionError, match="'lora_encoder' learns from spectra; join the sample from stores of the"):
         adapt_head(
             encoding(Head.from_pretrained(bases["embedding"]), given.model), make_sample(), "lora_encoder", SMALL
