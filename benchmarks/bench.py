@@ -160,7 +160,8 @@ class BenchOptions:
         if self.adapters is not None:
             from heads.adapters import load_adapters
 
-            _among("--adapters", _names(self.adapters), (*load_adapters(), "auto"))
+            known = [name for name, strategy in load_adapters().items() if not strategy.encodes]
+            _among("--adapters", _names(self.adapters), (*known, "auto"))
             scale = replace(scale, adapters=_names(self.adapters))
         return scale if self.draws is None else replace(scale, draws=self.draws)
 

@@ -59,7 +59,7 @@ def adapt_auto(
     names: Sequence[str] | None = None,
 ) -> Choice:
     """Take a head to another survey, each label by the strategy that suits it. Raises as `adapt_head` does."""
-    known = load_adapters()
+    known = {name: one for name, one in load_adapters().items() if not one.encodes}
     order = [name for name in CAREFUL if name in known] + [name for name in known if name not in CAREFUL]
     names = order if names is None else sorted(names, key=order.index)
     if not names:

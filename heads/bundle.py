@@ -118,8 +118,11 @@ def read_json(folder: Path) -> dict[str, Any]:
         raise ModelError(f"'{folder}' holds no head (no readable head.json); make one with heads-train.") from None
 
 
-def load_head(folder: str | Path) -> Head | Bundle:
-    """The head, or the bundle of heads, in a folder. Raises ModelError if it holds neither."""
+def load_head(folder: str | Path, model: str | None = None) -> Head | Bundle:
+    """The head, or the bundle of heads, in a folder. Raises ModelError if it holds neither.
+
+    model: as of Head.from_pretrained
+    """
     if read_json(Path(folder)).get("kind") == "bundle":
         return Bundle.from_pretrained(folder)
-    return Head.from_pretrained(folder)
+    return Head.from_pretrained(folder, model)

@@ -1,7 +1,7 @@
 """Networks of one shape that are trained and evaluated as one batched program.
 
 Each member stays a plain module that can be saved, merged or wrapped by peft; their parameters are stacked and the
-forward pass of one of them is mapped over the stack (torch.func).
+forward pass of one of them is mapped over the stack (torch.func), or where they encode spectra, called in turn.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
+
+from heads.encoder import EncodedNetwork
 
 ROWS_AT_ONCE = 1024
 
@@ -46,6 +48,11 @@ class Ensemble:
                     module.eval()
         parameters = {**self.trained, **self.fixed}
         own = 0 if x.ndim == 3 else None
+        if isinstance(self._shape, EncodedNetwork):  # its tokens depend on the spectra, and cannot be mapped over
+            rows = x if x.ndim == 3 else x.expand(len(self), *x.shape)
+            return torch.stack(
+                [self._one(_of(i, parameters), _of(i, self.buffers), rows[i]) for i in range(len(self))]
+            )
         run = vmap(self._one, in_dims=(0, 0, own), randomness="different")
         outputs: Tensor = run(parameters, self.buffers, x)
         return outputs
@@ -87,3 +94,8 @@ class Ensemble:
                 for name, value in self.buffers.items():
                     statistics[name].copy_(value[number])
             member.eval()
+
+
+def _of(number: int, stacked: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What one member has of a stack."""
+    return {name: value[number] for name, value in stacked.items()}

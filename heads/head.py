@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from heads.calibration import Calibration, Float
+from heads.encoder import ENCODED, source_features, with_encoders
 from heads.ensemble import Ensemble
 from heads.folder import HEAD, filling
 from heads.inputs import InputStores, Rows
@@ -163,7 +164,7 @@ class Head:
         flags = np.zeros(len(x), dtype=np.uint32)
         if len(x) == 0:
             return flags
-        flags[self.novelty.unlike(x)] |= np.uint32(Flag.OUT_OF_DISTRIBUTION)
+        flags[self.novelty.unlike(source_features(self.members, x))] |= np.uint32(Flag.OUT_OF_DISTRIBUTION)
         low, high = self.label_range.T
         margin = OUTSIDE_MARGIN * (high - low)
         outside = ((value < low - margin) | (value > high + margin)).any(axis=1)
@@ -236,8 +237,11 @@ class Head:
         }
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Head:
-        """Read a head; raises ModelError if the folder holds none or is damaged."""
+    def from_pretrained(cls, folder: str | Path, model: str | None = None) -> Head:
+        """Read a head; raises ModelError if the folder holds none or is damaged.
+
+        model: where the one that it encodes spectra by lies, if not where its name says
+        """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file as load_arrays
 
@@ -254,22 +258,22 @@ class Head:
             _refuse_changed(folder, told["files"])
             arrays = load_arrays(folder / "scaling.safetensors")
             network = NetworkOptions.from_json(told["network"])
-            members: list[nn.Module] = []
-            for number in range(told["members"]):
-                own = folder / "members" / str(number)
-                member: nn.Module = _load_network(network, own / "model.safetensors")
-                if told["adapter"] is not None:
-                    member = get_adapter(told["adapter"]).load(member, own / "adapter")  # type: ignore[arg-type]
-                members.append(member.eval())
+            scalings = {
+                name: Scaling(arrays[f"block/{name}/mean"], arrays[f"block/{name}/scatter"]) for name in told["blocks"]
+            }
+            folders = [folder / "members" / str(number) for number in range(told["members"])]
+            members: list[nn.Module] = [_load_network(network, own / "model.safetensors") for own in folders]
+            if told["identity"]["input"] == ENCODED:
+                members = with_encoders(members, scalings, told["identity"], model)
+            if told["adapter"] is not None:
+                load = get_adapter(told["adapter"]).load
+                members = [load(member, own / "adapter") for member, own in zip(members, folders, strict=True)]  # type: ignore[arg-type]
             head = cls(
-                members=members,
+                members=[member.eval() for member in members],
                 network=network,
                 identity=told["identity"],
                 targets=tuple(told["targets"]),
-                scalings={
-                    name: Scaling(arrays[f"block/{name}/mean"], arrays[f"block/{name}/scatter"])
-                    for name in told["blocks"]
-                },
+                scalings=scalings,
                 label_scaling=Scaling(arrays["label/mean"], arrays["label/scatter"]),
                 label_range=arrays["label/range"],
                 calibration=Calibration.from_json(told["calibration"]),

@@ -33,6 +33,12 @@ def vectors(store: Store, rows: Rows) -> Block:
     return values, np.broadcast_to(np.any(values != 0, axis=1, keepdims=True), values.shape)
 
 
+def spectrum(store: Store, rows: Rows) -> Block:
+    """Flux and then ivar (n, 2 n_pix) as they are, for networks that encode them (heads.encoder)."""
+    values = np.concatenate([store.read("flux", rows), store.read("ivar", rows)], axis=1)
+    return values, np.broadcast_to(np.True_, values.shape)
+
+
 @dataclass(frozen=True)
 class BlockKind:
     """Where a block comes from: the kind of store, and what reads it."""
@@ -41,11 +47,16 @@ class BlockKind:
     read: Callable[[Store, Rows], Block]
 
 
-BLOCKS = {"pixels": BlockKind("spectra", pixels), "embedding": BlockKind("embeddings", vectors)}
+BLOCKS = {
+    "pixels": BlockKind("spectra", pixels),
+    "embedding": BlockKind("embeddings", vectors),
+    "spectrum": BlockKind("spectra", spectrum),
+}
 INPUTS: dict[str, tuple[str, ...]] = {
     "spectra": ("pixels",),
     "embedding": ("embedding",),
     "fused": ("pixels", "embedding"),
+    "encoded": ("spectrum",),
 }
 
 
@@ -120,6 +131,8 @@ class InputStores:
         """
         mine = self.identity
         for name, value in identity.items():
+            if name == "model" and "embeddings" not in self.stores:
+                continue  # the head itself has it
             theirs, own = _deciding(value), _deciding(mine.get(name))
             if theirs != own:
                 store = self.stores["embeddings"] if name == "model" else self.main

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heads.library import ask_of_model
 from stores.command import say
 from stores.errors import InputError, ModelError
 from stores.grid import Grid
@@ -22,7 +23,7 @@ from stores.prepare import Preparation
 from stores.sample import SAMPLE_STARS, SURVEYS, BuiltInSample
 
 if TYPE_CHECKING:
-    from stores.embedders import ModelCheck, StoreEmbedder
+    from stores.embedders import StoreEmbedder
     from stores.ingest import InputOptions
     from stores.spectra import SpectraStore
 
@@ -63,16 +64,8 @@ class Need:
         """
         if self.model is None:
             return None
-        from stores.embedders import find_embedder
-
-        name, fingerprint = self.model
-        check: ModelCheck = find_embedder("check")
-        try:
-            check(where or name, fingerprint)
-        except ModelError as error:
-            reason = str(error).rstrip(".")
-            raise ModelError(f"the head needs its model: {reason}; name where it lies with --model.") from None
-        return where or name
+        ask_of_model("check", *self.model, where)
+        return where or self.model[0]
 
 
 @dataclass(frozen=True)

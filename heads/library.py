@@ -1,8 +1,9 @@
-"""The library: heads inside the package, by name, and where any head lies."""
+"""The library: heads inside the package, by name, where any head lies, and the model that it needs."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from stores.errors import ModelError
 
@@ -26,3 +27,18 @@ def find_head(name: str | Path) -> Path:
         f"'{name}' holds no head and is none of the built-in ones ({shown}); name another, or make one with "
         "heads-train."
     )
+
+
+def ask_of_model(point: str, name: str, fingerprint: str, where: str | None, *more: Any) -> Any:
+    """What an entry point of stores.embedders makes of a head's model. Raises ModelError if it is not to be had.
+
+    where: it lies, if not where its name says
+    """
+    from stores.embedders import find_embedder
+
+    ask = find_embedder(point)
+    try:
+        return ask(where or name, fingerprint, *more)
+    except ModelError as error:
+        reason = str(error).rstrip(".")
+        raise ModelError(f"the head needs its model: {reason}; name where it lies with --model.") from None

@@ -81,7 +81,7 @@ class PredictOptions(InputOptions):
     embeddings: Path | None = None
     """The store of embeddings, for heads that read embeddings; with --store, its rows are joined by id."""
     model: str | None = None
-    """Where the model lies that embeds files for the head, if not where it lay then."""
+    """Where the model lies that embeds files, or encodes spectra, for the head, if not where it lay then."""
     keep_work: bool = False
     """Keep the stores that are made of files, in .NAME.work beside the catalogue."""
     overwrite: bool = False
@@ -96,7 +96,8 @@ class PredictOptions(InputOptions):
         """Refuse values and inputs that cannot work, before anything heavy is loaded."""
         refuse_out(self.out, overwrite=self.overwrite)
         super().check()
-        of_files = ("rv", "medium", "at_rest") + (("survey", "model", "keep_work") if self.from_stores else ())
+        of_files = ("rv", "medium", "at_rest") + (("survey", "keep_work") if self.from_stores else ())
+        of_files += ("model",) if self.embeddings else ()
         given = [name.replace("_", "-") for name in of_files if getattr(self, name)]
         if self.from_stores and self.files:
             raise OptionError("give files or stores: --store and --embeddings take no files beside them.")
@@ -126,7 +127,7 @@ def predict(options: PredictOptions) -> int:
     from heads.library import find_head
 
     folder = find_head(options.head or _survey(options))
-    head = load_head(folder)
+    head = load_head(folder, options.model)
     if options.from_stores:
         _write(options, head, folder, options.store, options.embeddings, options.out)
         return 0

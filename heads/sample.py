@@ -168,5 +168,7 @@ def merged_stars(parts: Sequence[Sample], names: Sequence[NDArray[np.int64]] = (
 
 
 def features(blocks: Mapping[str, Block], scalings: Mapping[str, Scaling]) -> NDArray[np.float32]:
-    """Standardised features (n, sum of d) of blocks, in the order of the scalings."""
+    """Standardised features (n, sum of d) of blocks, in the order of the scalings; spectra to encode as they are."""
+    if "spectrum" in blocks:
+        return blocks["spectrum"][0]
     return np.concatenate([scaling(*blocks[name]) for name, scaling in scalings.items()], axis=1)

@@ -82,6 +82,8 @@ class HeadTrainOptions:
     """Seed of weights, folds and order."""
     balance: float = 0.5
     """How much rare [Fe/H] count: 0 every star alike, 1 every [Fe/H] alike."""
+    model: str | None = None
+    """Where the model of --base lies, for a strategy that adapts it, if not where it lay then."""
     overwrite: bool = False
     """Replace a head of that name."""
 
@@ -109,6 +111,8 @@ class HeadTrainOptions:
             raise OptionError(f"--targets '{self.targets}' must name some labels, each once, such as feh,teff.")
         if (self.adapter is None) != (self.base is None):
             raise OptionError("--adapter and --base go together: a strategy, and the head that it starts from.")
+        if self.model is not None and self.base is None:
+            raise OptionError("--model says where the model of a --base lies; leave it out.")
         if self.out.name in ("", ".."):
             raise OptionError(f"--out '{self.out}' names no folder of its own; give it a name, such as lamost-head.")
         if self.out.is_file():
@@ -168,7 +172,8 @@ def train(options: HeadTrainOptions) -> int:
         batch_size=options.batch_size,
     )
     base = None if options.base is None else _base(options, options.base)
-    name, identity = (options.input or INPUT, None) if base is None else (base.identity["input"], base.identity)
+    start = None if base is None else _start(options, base)
+    name, identity = (options.input or INPUT, None) if start is None else (start.identity["input"], start.identity)
     sources = open_all(name, options.store, options.embeddings, options.labels, identity)
     old: list[Source] = []
     if options.replay_labels and _replays(str(options.adapter)):
@@ -189,7 +194,7 @@ def train(options: HeadTrainOptions) -> int:
             str(source.stores.main.path) for source, one in zip(sources, calibrates, strict=True) if one
         ],
     }
-    if base is None:
+    if base is None or start is None:
         from heads.training import train_head
 
         outcome = train_head(found.training, sources[0].stores.identity, how, _watch("training"))
@@ -200,8 +205,8 @@ def train(options: HeadTrainOptions) -> int:
         "replay": [source.about for source in old],
     }
     # heads of earlier versions remember no more than the fingerprint of their preparation
-    base = replace(base, identity={**base.identity, "preprocessing": sources[0].stores.identity["preprocessing"]})
-    return _finish(_adapted(base, options, how, found), options, found, about)
+    start = replace(start, identity={**start.identity, "preprocessing": sources[0].stores.identity["preprocessing"]})
+    return _finish(_adapted(start, options, how, found), options, found, about)
 
 
 def _base(options: HeadTrainOptions, folder: Path) -> Head:
@@ -222,6 +227,18 @@ def _base(options: HeadTrainOptions, folder: Path) -> Head:
         raise OptionError(f"'{folder}' gives {', '.join(base.targets)}; leave --targets out, or name just those.")
     if options.input not in (None, base.identity["input"]):
         raise OptionError(f"'{folder}' reads the input {base.identity['input']}, not {options.input}; leave it out.")
+    return base
+
+
+def _start(options: HeadTrainOptions, base: Head) -> Head:
+    """The base, with its model where the strategy adapts that. Raises as `encoding` does, OptionError for --model."""
+    from heads.adapters import get_adapter
+    from heads.encoder import encoding
+
+    if options.adapter != AUTO and get_adapter(str(options.adapter)).encodes:
+        return encoding(base, options.model)
+    if options.model is not None:
+        raise OptionError(f"the strategy '{options.adapter}' does not adapt the model of a head; leave --model out.")
     return base
 
 

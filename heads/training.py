@@ -19,6 +19,7 @@ from torch import nn
 
 from heads.adapters import Adapter, count_weights, get_adapter
 from heads.calibration import Calibration, Float
+from heads.encoder import encoding, source_features
 from heads.ensemble import Ensemble
 from heads.fit import FitOptions, History, Stars, Watch
 from heads.head import Head, mixture
@@ -99,6 +100,10 @@ def train_head(
 ) -> Outcome:
     """A head trained on a sample alone. Raises InputError for fewer stars than can be learned from."""
     _enough(sample)
+    if "spectrum" in sample.blocks:
+        raise OptionError(
+            "a new head cannot read the input encoded; train one for embedding, and adapt it by lora_encoder."
+        )
     scalings, label_scaling = sample.scalings(), sample.label_scaling()
     sizes = tuple(len(scaling.mean) for scaling in scalings.values())
     network = NetworkOptions(sizes, len(sample.targets), options.widths, options.dropout)
@@ -146,6 +151,10 @@ def adapt_head(
     if base.adapter is not None:
         raise OptionError(f"the base head was adapted by '{base.adapter}' already; start from the one before.")
     _enough(sample)
+    if strategy.encodes:
+        base = encoding(base)
+        if "spectrum" not in sample.blocks:
+            raise OptionError(f"'{adapter}' learns from spectra; join the sample from stores of the input encoded.")
     x = features(sample.blocks, base.scalings)
     modules = _wrapped(strategy, base, options.seed)
     weights = count_weights(modules[0])
@@ -166,7 +175,7 @@ def adapt_head(
         members=[module.eval() for module in modules],
         adapter=None if is_plain else adapter,
         label_range=_wider(base.label_range, _range(sample.y)),
-        novelty=_extended(base.novelty, x, options.seed),
+        novelty=_extended(base.novelty, source_features(base.members, x), options.seed),
     )
     return _judged(head, history, sample, x, held, weights)
 

@@ -1,7 +1,7 @@
 """Embedders: what makes embeddings of spectra, by name; this package knows of `embed` by these names only.
 
 The entry-point group `spectrabridge.embedders` has `default`, which embeds a file, `store`, which embeds a spectra
-store, and `check`, which says beforehand whether that will work.
+store, `check`, which says beforehand whether that will work, and `encoder`, which gives a model to train through.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from stores.errors import ModelError
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from stores.embeddings import EmbeddingStore
@@ -49,8 +50,17 @@ class ModelCheck(Protocol):
     def __call__(self, model: str, fingerprint: str) -> None: ...
 
 
+class EncoderLoader(Protocol):
+    """A model as a module, flux and ivar (B, n_pix) -> embeddings (B, d), on a grid whose log10 begins at `start`.
+
+    The Linear layers within its parts named `blocks` are those of attention and MLPs. Raises as ModelCheck does.
+    """
+
+    def __call__(self, model: str, fingerprint: str, start: float) -> torch.nn.Module: ...
+
+
 def find_embedder(name: str = "default") -> Any:
-    """The entry point of this name: an Embedder, StoreEmbedder or ModelCheck. Raises ModelError if there is none."""
+    """The entry point of this name, one of the protocols above. Raises ModelError if there is none."""
     for point in entry_points(group=EMBEDDERS, name=name):
         try:
             return point.load()

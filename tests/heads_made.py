@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from stores_made import make_embeddings, make_ids, make_spectra
+from torch import Tensor, nn
 
+from heads.encoder import EncodedNetwork
 from heads.fit import FitOptions, Stars
 from heads.head import Head
 from heads.inputs import InputStores
 from heads.network import HeadNetwork, NetworkOptions
 from heads.sample import Sample
+from heads.scaling import Scaling
 from heads.training import TrainOptions, train_head
 from stores.labels import Labels
 
@@ -105,6 +108,27 @@ def make_network(blocks: tuple[int, ...] = (WIDTH,), seed: int = 0, dropout: flo
         for _ in range(3):
             network(0.3 + 2 * torch.randn(32, sum(blocks)))
     return network.eval()
+
+
+class MadeEncoder(nn.Module):
+    """Embeds spectra by a Linear layer, and another within its blocks."""
+
+    def __init__(self, n_pix: int, width: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(n_pix, width)
+        self.blocks = nn.ModuleList([nn.Linear(width, width)])
+
+    def forward(self, flux: Tensor, ivar: Tensor) -> Tensor:
+        hidden = self.first(flux * (ivar > 0))
+        return hidden + self.blocks[0](hidden.relu())
+
+
+def make_encoded(blocks: tuple[int, ...] = (WIDTH,), seed: int = 0) -> EncodedNetwork:
+    """A network of `make_network` that reads spectra of as many pixels as its first block has features."""
+    names = ("pixels", "embedding")[-len(blocks) :]
+    scalings = {name: Scaling(np.full(d, 0.1), np.full(d, 0.7)) for name, d in zip(names, blocks, strict=True)}
+    network = make_network(blocks, seed)
+    return EncodedNetwork(MadeEncoder(blocks[0], blocks[-1]), scalings, network).eval()
 
 
 def make_stars(n: int = 60, seed: int = 0, width: int = WIDTH) -> Stars:

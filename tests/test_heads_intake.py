@@ -23,7 +23,8 @@ from models_made import small_config
 import heads.library
 from embed.model import SpectralTransformer
 from embed.run import EmbedOptions, check_model, embed, embed_store
-from heads import Head, InputStores, Sample, train_head
+from heads import Head, InputStores, Sample, adapt_head, train_head
+from heads.encoder import encoding
 from heads.library import built_in_heads, find_head
 from heads.predict import PredictOptions, main, predict
 from heads.train import HeadTrainOptions, train
@@ -162,6 +163,24 @@ def test_a_bundle_and_workers_and_another_format(
         # other batches round otherwise
         np.testing.assert_allclose(table["feh"], wanted["feh"][:10], rtol=1e-5, atol=1e-6)
         assert (header["SURVEY"], header["NFAILED"]) == ("lamost", "0")
+
+
+def test_a_head_that_encodes_needs_no_embeddings(
+    made: dict[str, Path], stores: dict[str, Path], model: Path, files: Path, tmp_path: Path
+) -> None:
+    given = InputStores.open("encoded", stores["spectra"])
+    truth = {"feh": np.linspace(-2, 0, N), "teff": np.linspace(4000, 7000, N)}
+    sample = Sample.join(given, make_labels(np.sort(given.ids), truth), ("feh", "teff"))
+    base = encoding(Head.from_pretrained(made["embedding"]), str(model))
+    adapt_head(base, sample, "lora_encoder", SMALL).head.save_pretrained(tmp_path / "head")
+    out, wanted = tmp_path / "c.parquet", tmp_path / "wanted.parquet"
+    head = {"embedding": tmp_path / "head"}
+    assert predict(from_files("embedding", head, model, files, out, keep_work=True)) == 0
+    assert [path.name for path in (tmp_path / ".c.parquet.work").iterdir()] == ["spectra.zarr"]
+    predict(PredictOptions(head=tmp_path / "head", store=stores["spectra"], model=str(model), out=wanted))
+    assert_same(out, wanted)
+    before = read(by_hand("embedding", made, stores, tmp_path / "before.parquet"))
+    assert not np.array_equal(read(out)["feh"], before["feh"])
 
 
 def test_stores_are_kept_on_demand_and_used_again(

@@ -36,12 +36,14 @@ class Adapter:
 
     from_base: whether it starts from a trained head; learns: whether it trains anything
     replays: whether it wants stars of the source survey in its batches
+    encodes: whether what it wraps are networks that encode spectra (heads.encoder), not those of the head alone
     """
 
     name: ClassVar[str]
     from_base: ClassVar[bool] = True
     learns: ClassVar[bool] = True
     replays: ClassVar[bool] = False
+    encodes: ClassVar[bool] = False
 
     @property
     def fit_options(self) -> FitOptions:
@@ -55,7 +57,7 @@ class Adapter:
         raise NotImplementedError
 
     def merge(self, module: nn.Module) -> HeadNetwork | None:
-        """A plain network with the same outputs, or None where there is none."""
+        """A network of the kind that was wrapped, with the same outputs, or None where there is none."""
         return None
 
     def fit(
@@ -108,7 +110,7 @@ class Adapter:
 
 
 ADAPTERS: dict[str, Adapter] = {}
-BUILT_IN = ("scratch", "zero_shot", "residual", "lora", "full", "anchored", "kriging")
+BUILT_IN = ("scratch", "zero_shot", "residual", "lora", "lora_encoder", "full", "anchored", "kriging")
 
 
 def adapter(name: str) -> Callable[[type[Adapter]], type[Adapter]]:

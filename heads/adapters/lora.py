@@ -29,7 +29,8 @@ class Lora(Adapter):
     def wrap(self, network: HeadNetwork) -> nn.Module:
         from peft import LoraConfig, get_peft_model
 
-        layers = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+        names = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+        layers = [name for name in names if "blocks" in name.split(".")] or names  # of a transformer no others
         config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=layers, lora_dropout=0.0)
         module: Any = get_peft_model(frozen(network), config)
         return module
