@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+import benchmarks.speed.embed
 import benchmarks.speed.resample
+import benchmarks.speed.search
+import benchmarks.speed.seeds
+import benchmarks.speed.stores
 from benchmarks.speed import MEASUREMENTS, Row, get_measurement, median_seconds
 from benchmarks.speed.__main__ import SpeedOptions, as_records, speed, table
 from stores.errors import OptionError
@@ -26,7 +30,7 @@ def test_resampling_is_measured_against_specutils(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(benchmarks.speed.resample, "N", 8)
-    speed(SpeedOptions(repeats=1, json=tmp_path / "speed.json"))
+    speed(SpeedOptions(measurements=("resample",), repeats=1, json=tmp_path / "speed.json"))
     printed = capsys.readouterr().out
     made = json.loads((tmp_path / "speed.json").read_text())
     rows = {row["name"]: row for row in made["results"]["resample"]}
@@ -38,12 +42,34 @@ def test_resampling_is_measured_against_specutils(
         assert name in printed
         if name != reference:
             assert row["speed_up"] == pytest.approx(rows[reference]["seconds"] / row["seconds"])
-            assert f"{row['speed_up']:.1f}x" in printed
+            assert f"{row['speed_up']:.{1 if row['speed_up'] >= 10 else 2}f}x" in printed
     assert made["versions"]["numpy"]
     assert made["versions"]["specutils"]
     assert made["machine"]["cores"] >= 1
     assert made["repeats"] == 1
     assert {"commit", "command", "created", "version"} < set(made)
+
+
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [
+        ("embed", {"N": 2, "BATCH": 2, "LAYERS": 1}),
+        ("stores", {"N": 300, "CHOSEN": 7}),
+        ("search", {"N": 500, "QUERIES": 3}),
+        ("seeds", {"N": 40, "SEEDS": 2, "STEPS": 3}),
+    ],
+)
+def test_every_measurement_has_a_reference(name: str, small: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    module = getattr(benchmarks.speed, name)
+    for constant, value in small.items():
+        monkeypatch.setattr(module, constant, value)
+    rows = as_records(get_measurement(name)(1))
+    assert all(row["seconds"] > 0 for row in rows)
+    references = {row["name"] for row in rows if not row["reference"]}
+    compared = [row for row in rows if row["reference"]]
+    assert compared
+    assert {row["reference"] for row in compared} == references
+    assert all(row["speed_up"] > 0 for row in compared)
 
 
 def test_the_table_and_the_ratio() -> None:

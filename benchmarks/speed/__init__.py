@@ -29,7 +29,9 @@ class Row:
 Measurement = Callable[[int], list[Row]]
 
 # a measurement's module has a function `measure(repeats)`; imported only when it is asked for
-MEASUREMENTS: dict[str, str] = {"resample": "benchmarks.speed.resample"}
+MEASUREMENTS: dict[str, str] = {
+    name: f"benchmarks.speed.{name}" for name in ("resample", "embed", "stores", "search", "seeds")
+}
 
 
 def get_measurement(name: str) -> Measurement:

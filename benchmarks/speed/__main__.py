@@ -18,7 +18,7 @@ from stores.command import run_command
 from stores.errors import OptionError
 from stores.provenance import provenance
 
-COMPARED = ("numpy", "scipy", "astropy", "specutils", "torch", "zarr")
+COMPARED = ("numpy", "scipy", "astropy", "specutils", "torch", "zarr", "faiss-cpu")
 
 
 @dataclass(kw_only=True)
@@ -58,11 +58,11 @@ def as_records(rows: list[Row]) -> list[dict[str, Any]]:
 
 
 def table(name: str, rows: list[dict[str, Any]]) -> str:
-    """Rows as text: microseconds per spectrum and the ratio to the reference."""
+    """Rows as text: microseconds per spectrum (of searches, per query) and the ratio to the reference."""
     width = max(len(row["name"]) for row in rows)
     lines = [f"{name:<{width}}  {'us/spectrum':>12}  {'speed-up':>8}"]
     for row in rows:
-        ratio = "" if row["speed_up"] is None else f"{row['speed_up']:.1f}x"
+        ratio = "" if row["speed_up"] is None else f"{row['speed_up']:.{1 if row['speed_up'] >= 10 else 2}f}x"
         lines.append(f"{row['name']:<{width}}  {1e6 * row['seconds']:>12.1f}  {ratio:>8}")
     return "\n".join(lines)
 
