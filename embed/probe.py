@@ -117,23 +117,53 @@ def cross_validate(
     return predicted
 
 
+@dataclass(frozen=True)
+class Ridge:
+    """A ridge regression on standardised features: mean, scatter, weights (d,), level.
+
+    left_out: (n,), what it would have predicted of each spectrum that it was fitted to without that one
+    """
+
+    mean: Float
+    scatter: Float
+    weights: Float
+    level: float
+    left_out: Float
+
+    @classmethod
+    def fit(cls, x: Float, y: Float, worth: Float | None = None) -> Ridge:
+        """Fitted to features (n, d) and labels (n,), its penalty chosen by leave-one-out error (closed form).
+
+        worth: (n,), above 0, how much each spectrum counts in the fit and in that error; alike without
+        """
+        worth = np.ones(len(y)) if worth is None else worth / worth.mean()
+        mean, level = np.average(x, axis=0, weights=worth), float(np.average(y, weights=worth))
+        scatter = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=worth))
+        scatter = np.where(scatter > 1e-12 * np.abs(mean).max(), scatter, np.inf)
+        root = np.sqrt(worth)
+        u, s, vt = np.linalg.svd((x - mean) / scatter * root[:, None], full_matrices=False)
+        projected = u.T @ (root * (y - level))
+        best, weights, left_out = np.inf, np.zeros(x.shape[1]), y
+        for penalty in PENALTIES:
+            shrink = s**2 / (s**2 + penalty)
+            residual = root * (y - level) - u @ (shrink * projected)
+            leverage = (u**2) @ shrink + worth / len(y)
+            residual = residual / np.maximum(1 - leverage, 1e-8)  # fewer spectra than features come close to 0
+            error = float(np.mean(residual**2))
+            if error < best:
+                best, weights = error, vt.T @ (s / (s**2 + penalty) * projected)
+                left_out = y - residual / root
+        return cls(mean, scatter, weights, level, left_out)
+
+    def __call__(self, x: Float) -> Float:
+        """Predictions (n,) of features (n, d)."""
+        prediction: Float = (x - self.mean) / self.scatter @ self.weights + self.level
+        return prediction
+
+
 def ridge(x: Float, y: Float, x_new: Float) -> Float:
-    """Ridge regression on standardised features, its penalty chosen by leave-one-out error (closed form)."""
-    mean, scatter = x.mean(axis=0), x.std(axis=0)
-    scatter = np.where(scatter > 1e-12 * np.abs(mean).max(), scatter, np.inf)
-    x, x_new, level = (x - mean) / scatter, (x_new - mean) / scatter, y.mean()
-    u, s, vt = np.linalg.svd(x, full_matrices=False)
-    projected = u.T @ (y - level)
-    best, weights = np.inf, np.zeros(x.shape[1])
-    for penalty in PENALTIES:
-        shrink = s**2 / (s**2 + penalty)
-        residual = (y - level) - u @ (shrink * projected)
-        leverage = (u**2) @ shrink + 1 / len(y)
-        error = float(np.mean((residual / (1 - np.minimum(leverage, 0.999))) ** 2))
-        if error < best:
-            best, weights = error, vt.T @ (s / (s**2 + penalty) * projected)
-    prediction: Float = x_new @ weights + level
-    return prediction
+    """Predictions (m,) of features (m, d) by a ridge fitted to features (n, d) and labels (n,)."""
+    return Ridge.fit(x, y)(x_new)
 
 
 def scores(label: Float, predicted: Float) -> dict[str, float]:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stores import Arm, Flag, Grid, Preparation, SpectrumBatch, prepare
-from stores.prepare.continuum import smooth_continuum
+from stores.prepare.continuum import local_line, pixel_weights, smooth_continuum
 from stores.prepare.specclip import specclip_continuum
 
 Float = NDArray[Any]
@@ -302,3 +302,21 @@ def test_specclip_rises_with_the_noise(pixels: str) -> None:
     # the documented law: about 0.6 / (S/N)
     for snr, value in level.items():
         assert 1 / value - 1 == pytest.approx(0.6 / snr, rel=0.5)
+
+
+def test_the_local_line_is_linear_in_the_flux_for_given_weights() -> None:
+    random = np.random.default_rng(8)
+    flux, weight = random.normal(size=(2, 3, 400)), random.uniform(0, 1, (2, 1, 400))
+    weight[:, :, 100:120] = 0
+    line = local_line(flux, weight, 30.0)
+    np.testing.assert_allclose(
+        line[:, 0] + 2 * line[:, 1], local_line(flux[:, 0] + 2 * flux[:, 1], weight[:, 0], 30.0), atol=1e-10
+    )
+    np.testing.assert_allclose(line[1, 2], local_line(flux[1, 2:], weight[1], 30.0)[0], atol=1e-10)
+
+
+def test_the_continuum_of_a_spectrum_without_spikes_is_the_local_line_of_its_weights() -> None:
+    _, flux, ivar = noisy("desi", "slope", 20)
+    found = smooth_continuum(flux, ivar, 50.0)
+    np.testing.assert_allclose(found, local_line(flux, pixel_weights(flux, ivar), 50.0))
+    assert np.all(pixel_weights(flux, np.zeros_like(ivar)) == 0)

@@ -220,3 +220,15 @@ def test_wrong_calls_of_the_training_are_told(tmp_path: Path) -> None:
     for wrong in (nowhere, {"out": tmp_path / "a.pt"}, {"out": out, "epochs": 0}, {"out": out, "seed": -1}):
         with pytest.raises(OptionError):
             TrainOptions(grid_folder=tmp_path, **wrong)
+
+
+def test_a_part_of_the_emulator_is_the_emulator_there(emulator: Emulator) -> None:
+    part = emulator.between(4000.0, 5000.0)
+    inside = (emulator.wavelength >= 4000) & (emulator.wavelength <= 5000)
+    np.testing.assert_array_equal(part.wavelength, emulator.wavelength[inside])
+    labels = torch.tensor(STARS, dtype=torch.float32)
+    torch.testing.assert_close(
+        part.flux(labels), emulator.flux(labels)[:, torch.from_numpy(inside)], rtol=1e-5, atol=0
+    )
+    whole = emulator.jacobian(labels)[:, torch.from_numpy(inside)]
+    torch.testing.assert_close(part.jacobian(labels), whole, rtol=1e-3, atol=1e-4 * float(whole.abs().max()))

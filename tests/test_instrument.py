@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -88,3 +89,12 @@ def test_mistakes_are_one_sentence(tmp_path, old, new, sentence):
 def test_unknown_instruments_are_refused():
     with pytest.raises(OptionError, match=r"'sdss' is neither .* \(desi, lamost, template\) nor a TOML file"):
         Instrument.load("sdss")
+
+
+def test_an_instrument_comes_back_from_its_settings():
+    instrument = Instrument.load("desi")
+    settings = json.loads(json.dumps(instrument.settings))
+    assert Instrument.from_settings(settings, "a store") == instrument
+    settings["noise"]["gain"] = 1.0
+    with pytest.raises(InputError, match=r"'a store': noise.gain is unknown"):
+        Instrument.from_settings(settings, "a store")

@@ -13,7 +13,7 @@ import pytest
 from astropy.table import Table
 from models_made import make_store, save_model
 
-from embed.probe import ProbeOptions, cross_validate, folds_by_star, probe, ridge, scores
+from embed.probe import ProbeOptions, Ridge, cross_validate, folds_by_star, probe, ridge, scores
 from stores.errors import InputError, OptionError
 from stores.spectra import SpectraStore
 from stores.stars import same_stars
@@ -137,3 +137,43 @@ def test_what_cannot_be_probed_is_refused(tmp_path: Path, capsys: pytest.Capture
     for reversed_range in ((7000.0, 4000.0), (5000.0, 5000.0), (np.nan, 5000.0)):
         with pytest.raises(OptionError, match="holds no star; give the lower end first"):
             call(models=("pca3",), teff_range=reversed_range)
+
+
+def left_out_by_hand(x: Any, y: Any, worth: Any, penalty: float) -> Any:
+    """What a weighted ridge, standardised on all rows, predicts of each row without it."""
+    mean, scatter = (
+        np.average(x, axis=0, weights=worth),
+        np.sqrt(np.average((x - np.average(x, axis=0, weights=worth)) ** 2, axis=0, weights=worth)),
+    )
+    found = np.empty(len(y))
+    for i in range(len(y)):
+        own = np.arange(len(y)) != i
+        design = np.column_stack([np.ones(len(y)), (x - mean) / scatter])
+        weighted = design[own] * worth[own, None]
+        normal = weighted.T @ design[own] + penalty * np.diag([0.0] + [1.0] * x.shape[1])
+        found[i] = design[i] @ np.linalg.solve(normal, weighted.T @ y[own])
+    return found
+
+
+def test_what_a_ridge_says_of_spectra_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(5)
+    x, worth = random.normal(size=(40, 6)), random.uniform(0.2, 3.0, 40)
+    y = x[:, 0] + random.normal(size=40)
+    monkeypatch.setattr("embed.probe.PENALTIES", np.array([7.0]))
+    by_hand = left_out_by_hand(x, y, worth / worth.mean(), 7.0)
+    np.testing.assert_allclose(Ridge.fit(x, y, worth).left_out, by_hand, atol=1e-8)
+    np.testing.assert_allclose(Ridge.fit(x, y, 5 * worth)(x), Ridge.fit(x, y, worth)(x))
+
+
+def test_a_ridge_counts_spectra_by_their_worth() -> None:
+    random = np.random.default_rng(6)
+    x = random.normal(size=(200, 3))
+    y = np.where(np.arange(200) < 100, x[:, 0], 4.0 - x[:, 0])
+    worth = np.where(np.arange(200) < 100, 1.0, 1e-6)
+    np.testing.assert_allclose(Ridge.fit(x, y, worth)(x), x[:, 0], atol=0.01)
+
+
+def test_a_ridge_with_more_features_than_spectra_does_not_fit_the_noise() -> None:
+    random = np.random.default_rng(7)
+    found = Ridge.fit(random.normal(size=(20, 64)), random.normal(size=20))
+    assert np.std(found(random.normal(size=(500, 64)))) < 0.5

@@ -65,7 +65,7 @@ def prepare(batches: Sequence[SpectrumBatch], grid: Grid, preparation: Preparati
     ivar: (n, grid.n_pix), of the normalised flux; 0 where masked
     snr: (n,) median of flux * sqrt(ivar) over the unmasked pixels of the grid, per grid pixel
     """
-    working, inside = _working_grid(grid, preparation)
+    working, inside = working_grid(grid, preparation)
     parts = [_on_grid(batch, working, preparation) for batch in batches]
     flux = np.concatenate([part.flux for part in parts])
     ivar = np.concatenate([part.ivar for part in parts])
@@ -92,24 +92,25 @@ def prepare(batches: Sequence[SpectrumBatch], grid: Grid, preparation: Preparati
     return ready
 
 
-def _working_grid(grid: Grid, preparation: Preparation) -> tuple[Grid, slice]:
+def working_grid(grid: Grid, preparation: Preparation) -> tuple[Grid, slice]:
     """The grid with what the continuum needs beyond its ends, so that it has no edges where data go on."""
     if preparation.continuum == "smooth":
-        reach = 10 ** (3 * _width_pixels(grid, preparation) * grid.step)
+        reach = 10 ** (3 * width_in_pixels(grid, preparation) * grid.step)
         return grid.extended(grid.wavelength[0] / reach, grid.wavelength[-1] * reach)
     if preparation.continuum == "specclip":
         return grid.extended(3700.0, 9100.0)
     return grid, slice(0, grid.n_pix)
 
 
-def _width_pixels(grid: Grid, preparation: Preparation) -> float:
+def width_in_pixels(grid: Grid, preparation: Preparation) -> float:
+    """The Gaussian sigma of the `smooth` continuum in pixels of a grid."""
     return preparation.continuum_width / grid.kms
 
 
 def _continuum(grid: Grid, flux: Float, ivar: Float, preparation: Preparation) -> Float:
     if preparation.continuum == "specclip":
         return specclip_continuum(grid.wavelength, flux, ivar)
-    return smooth_continuum(flux, ivar, _width_pixels(grid, preparation))
+    return smooth_continuum(flux, ivar, width_in_pixels(grid, preparation))
 
 
 def _on_grid(batch: SpectrumBatch, grid: Grid, preparation: Preparation) -> SpectrumBatch:

@@ -25,16 +25,27 @@ def smooth_continuum(flux: Float, ivar: Float, width: float) -> Float:
     width: Gaussian sigma of the smoothing in pixels.
     """
     used = ivar > 0
-    level = typical_flux(flux, used)
-    noise2 = np.divide(1.0, ivar, out=np.zeros_like(ivar), where=used)
-    weight = np.where(used, 1.0 / (1.0 + noise2 / (FLOOR * level) ** 2), 0.0)
+    level, noise2, weight = _weights(flux, ivar)
     # a strong spike must not carry its neighbours over the limit with it
     top = HIGHEST * typical_flux(flux, used, 0.95)
-    first = _local_line(np.clip(flux, -top, top), weight, width)
+    first = local_line(np.clip(flux, -top, top), weight, width)
     off = np.abs(flux - first) > SPIKE * np.sqrt(noise2 + (0.2 * level) ** 2)
     if not np.any(off & used):
         return first
-    return _local_line(flux, np.where(off, 0.0, weight), width)
+    return local_line(flux, np.where(off, 0.0, weight), width)
+
+
+def pixel_weights(flux: Float, ivar: Float) -> Float:
+    """How much each pixel (n, n_pix) counts in the continuum unless it is a spike: 1 without noise, 0 if masked."""
+    return _weights(flux, ivar)[2]
+
+
+def _weights(flux: Float, ivar: Float) -> tuple[Float, Float, Float]:
+    """Level (n, 1) of spectra, variance (n, n_pix) of their pixels and how much each counts."""
+    used = ivar > 0
+    level = typical_flux(flux, used)
+    noise2 = np.divide(1.0, ivar, out=np.zeros_like(ivar), where=used)
+    return level, noise2, np.where(used, 1.0 / (1.0 + noise2 / (FLOOR * level) ** 2), 0.0)
 
 
 def typical_flux(flux: Float, used: NDArray[np.bool_], share: float = 0.5) -> Float:
@@ -50,11 +61,14 @@ def typical_flux(flux: Float, used: NDArray[np.bool_], share: float = 0.5) -> Fl
     return np.where(typical > 1e-100, typical, 1.0)[:, None]
 
 
-def _local_line(flux: Float, weight: Float, width: float) -> Float:
-    """Value at each pixel of the straight line fitted around it with Gaussian weights; 0 where undefined."""
+def local_line(flux: Float, weight: Float, width: float) -> Float:
+    """Value at each pixel of the straight line fitted around it with Gaussian weights; 0 where undefined.
+
+    flux, weight: (..., n_pix), broadcast against each other; for given weights the result is linear in the flux
+    """
     from scipy.fft import irfft, next_fast_len, rfft
 
-    n_pix = flux.shape[1]
+    n_pix = flux.shape[-1]
     reach = int(np.ceil(4 * width))
     size = next_fast_len(n_pix + reach, real=True)
     x = np.arange(-reach, reach + 1) / width
@@ -68,7 +82,7 @@ def _local_line(flux: Float, weight: Float, width: float) -> Float:
     wf = rfft(weight * flux, size, axis=-1)
 
     def back(product: NDArray[np.complex128]) -> Float:
-        result: Float = irfft(product, size, axis=-1)[:, :n_pix]
+        result: Float = irfft(product, size, axis=-1)[..., :n_pix]
         return result
 
     s0, s1, s2, t0, t1 = back(w * k0), back(w * k1), back(w * k2), back(wf * k0), back(wf * k1)

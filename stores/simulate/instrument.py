@@ -155,6 +155,13 @@ class Instrument:
         instrument._check(str(path))
         return instrument
 
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any], path: str) -> Instrument:
+        """The instrument of `settings`, as JSON gave them back. Raises InputError that names `path`."""
+        instrument: Instrument = _built(cls, settings, path, "")
+        instrument._check(path)
+        return instrument
+
     @property
     def settings(self) -> dict[str, Any]:
         """All values, as JSON holds them."""

@@ -91,12 +91,19 @@ def spread(arm: ArmDesign, width: float, start: float, step: float, n_in: int) -
     width: factor on the arm's line spread
     Pixels that the samples do not reach have empty rows. Raises InputError for an arm too sharp for the samples.
     """
+    samples = start * np.exp(step * np.arange(n_in))
+    return gaussian_means(arm.pixels, *_missing(arm, width, samples), samples)
+
+
+def gaussian_means(pixels: Float, sigma: Float, seen: NDArray[np.bool_], samples: Float) -> csr_array:
+    """The sparse matrix (n_pix, n_in) from samples to means over pixels, smoothed by Gaussians of sigma (n_pix,).
+
+    samples: (n_in,) even in ln wavelength, and closer than sigma; seen: (n_pix,), other pixels have empty rows
+    """
     from scipy.sparse import csr_array
     from scipy.special import erf
 
-    samples = start * np.exp(step * np.arange(n_in))
-    edges = pixel_edges(arm.pixels)
-    sigma, seen = _missing(arm, width, samples)
+    edges = pixel_edges(pixels)
     first = np.searchsorted(samples, edges[:-1] - REACH * sigma)
     last = np.searchsorted(samples, edges[1:] + REACH * sigma)
     count = np.where(seen, last - first, 0)
@@ -107,7 +114,7 @@ def spread(arm: ArmDesign, width: float, start: float, step: float, n_in: int) -
     kernel = erf((edges[row + 1] - samples[column]) / to_edge) - erf((edges[row] - samples[column]) / to_edge)
     kernel *= samples[column]  # samples are farther apart in Angstrom to the red
     total = np.bincount(row, kernel, minlength=len(sigma))
-    shape = (len(sigma), n_in)
+    shape = (len(sigma), len(samples))
     return csr_array(((kernel / total[row]).astype(np.float32), column, indptr), shape=shape)
 
 
