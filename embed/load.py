@@ -155,6 +155,8 @@ def _load_spectral(name: str, folder: Path) -> LoadedModel:
         loaded: Any = SpectralTransformer.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
+    except ModelError as error:
+        raise ModelError(f"the config.json of '{name}' was changed: {error}") from None
     except (SafetensorError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"the weights of '{name}' cannot be loaded ({reason}); copy the model again.") from None

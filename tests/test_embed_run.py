@@ -371,7 +371,7 @@ def test_a_model_of_another_recipe_is_refused(model: Path, monkeypatch: pytest.M
                     (path / "config.json").read_text().replace('"layers": 2', '"layers": 3')
                 ),
             ),
-            "do not fit its config.json",
+            "the config.json of '.*' was changed: pooled_layers",
         ),
         (
             lambda path: (
