@@ -56,7 +56,7 @@ class Scale:
 
 
 SCALES = {
-    "quick": Scale((0, 100), ("scratch", "zero_shot", "residual", "kriging", "anchored"), 1000, 250, landscape=9),
+    "quick": Scale((0, 100), ("zero_shot", "residual", "kriging", "anchored"), 800, 250, landscape=9),
     "twins": Scale((0, 100, 300, 1000), STRATEGIES, 2000, 1000),
     "real": Scale((0, 50, 100, 200), STRATEGIES, 8000, 1_000_000, draws=3, epochs=10),
     "own": Scale(STUDY_SIZES, STRATEGIES, 0, 1_000_000),
