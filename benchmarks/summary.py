@@ -178,40 +178,53 @@ def landscapes(stage: Stage, outcomes: Mapping[Cell, Outcome], regimes: Sequence
 
 def sentences(scores: Table, regimes: Sequence[Regime], label: str) -> dict[str, str]:
     """What to say first, for each regime: who reads a label best, by how much, and whether that may be chance."""
-    return {regime.name: _sentence(scores.where(label=label, regime=regime.name), label) for regime in regimes}
+    found = {}
+    for regime in regimes:
+        # a table without rows has no columns to choose by
+        own = scores.where(label=label, regime=regime.name) if len(scores) else scores
+        found[regime.name] = _sentence(own.rows(), label)
+    return found
 
 
-def _sentence(scores: Table, label: str) -> str:
-    heads = scores.where(group=HEAD)
+def _sentence(rows: Sequence[Mapping[str, Any]], label: str) -> str:
+    heads = [row for row in rows if row["group"] == HEAD]
     name, unit, digits = SHOWN.get(label, label), UNITS.get(label, ""), 0 if label == "teff" else 3
-    if not len(heads):
+    if not heads:
         return f"Fewer than {LEAST} tested stars have {name}: nothing can be said."
 
     def number(row: Mapping[str, Any]) -> str:
         return f"{row['sigma']:.{digits}f}"
 
-    largest = heads.where(size=heads["size"].max()).rows()
+    most = max(row["size"] for row in heads)
+    largest = [row for row in heads if row["size"] == most]
     best = min(largest, key=lambda row: float(row["sigma"]))
     by_input = [
         min((row for row in largest if row["input"] == other), key=lambda row: float(row["sigma"]))
         for other in dict.fromkeys(row["input"] for row in largest)
         if other != best["input"]
     ]
+    clear = "significantly" if best["best"] else "not significantly"
     said = (
-        f"{name} of {best['n']} stars is best from {best['input']} by {best['strategy']} with {best['size']} target "
-        f"stars: sigma {number(best)} {unit} ({best['sigma_low']:.{digits}f}-{best['sigma_high']:.{digits}f}), median "
-        f"{best['median']:+.{digits}f}. "
+        f"Of heads, {best['input']} + {best['strategy']} has the least scatter in {name} of {best['n']} stars with "
+        f"{most} target stars, {clear} less than all others: sigma {number(best)} {unit} "
+        f"({best['sigma_low']:.{digits}f}-{best['sigma_high']:.{digits}f}), median {best['median']:+.{digits}f}. "
     )
-    told = [f"from {row['input']} it is {row['strategy']} with {number(row)}, {_worse(row)}" for row in by_input]
+    told = [f"from {row['input']} the least is {number(row)} by {row['strategy']}, {_worse(row)}" for row in by_input]
     untuned = [row for row in largest if row["strategy"] == ZERO_SHOT]
     if untuned and best["strategy"] != ZERO_SHOT:
         least = min(untuned, key=lambda row: float(row["sigma"]))
-        told.append(f"untuned, {number(least)} from {least['input']}, {_worse(least)}")
-    others = [row for row in scores.rows() if row["group"] != HEAD and row["size"] in (0, best["size"])]
+        told.append(f"of untuned ones {number(least)} from {least['input']}, {_worse(least)}")
+    if told:
+        told[0] = told[0][0].upper() + told[0][1:]
+        said += f"{'; '.join(told)}. "
+    others = [row for row in rows if row["group"] != HEAD and row["size"] in (0, most)]
     if others:
         least = min(others, key=lambda row: float(row["sigma"]))
-        told.append(f"of pipelines and classical methods, {least['strategy']} with {number(least)}")
-    return said + "Next best: " + "; ".join(told) + "." if told else said.rstrip()
+        than = "less" if least["sigma"] < best["sigma"] else "more"
+        said += (
+            f"Of pipelines and classical methods {least['strategy']} has {number(least)}, {than} than any head here."
+        )
+    return said.rstrip()
 
 
 def _worse(row: Mapping[str, Any]) -> str:

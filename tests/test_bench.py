@@ -17,9 +17,11 @@ from benchmarks.bench import BenchOptions, Scale, bench
 from benchmarks.cell import HEAD, PIPELINE, Cell, Laboratory, Outcome, Settings
 from benchmarks.leaderboard import record
 from benchmarks.limits import LimitsOptions, limits, shared
+from benchmarks.regime import Regime
 from benchmarks.results import Results, Table
 from benchmarks.study import Side, Stage, Study
 from benchmarks.suites import Workshop
+from benchmarks.summary import sentences
 from benchmarks.task import Predicted
 from embed.load import describe_model
 from stores.errors import InputError, OptionError
@@ -168,9 +170,26 @@ def test_sentences_name_the_best(done: Path) -> None:
     for regime, sentence in found.about["sentences"].items():
         rows = found.scores.where(group="head", label="feh", regime=regime, size=40).rows()
         best = min(rows, key=lambda row: row["sigma"])
-        assert f"best from {best['input']} by {best['strategy']}" in sentence
+        assert sentence.startswith(f"Of heads, {best['input']} + {best['strategy']} has the least scatter")
+        assert best["best"] == ("not significantly less than all" not in sentence)
         assert f"{best['sigma']:.3f}" in sentence
         assert f"of {best['n']} stars" in sentence
+
+
+def test_what_is_better_than_any_head_is_said_to_be() -> None:
+    row = {"group": "head", "input": "fused", "strategy": "zero_shot", "size": 0, "n": 9, "sigma": 0.1, "best": True}
+    row |= {"sigma_low": 0.09, "sigma_high": 0.12, "median": 0.0, "tied": True, "label": "feh", "regime": "r"}
+    for sigma, told in ((0.05, "payne has 0.050, less than any head"), (0.2, "payne has 0.200, more than any head")):
+        other = row | {"group": "baseline", "input": "", "strategy": "payne", "sigma": sigma, "best": False}
+        said = sentences(Table.of_rows([row, other]), [Regime("r", "feh < 0")], "feh")["r"]
+        assert told in said
+        assert " significantly less than all others" in said
+
+
+def test_a_regime_without_stars_is_said_to_have_none(study: Study, done: Path) -> None:
+    assert run(study, done, regime=("none=feh > 5",)) == 0
+    assert Results.load(done).about["sentences"]["none"].startswith("Fewer than 5 tested stars")
+    assert run(study, done) == 0  # as the other tests find it
 
 
 def test_landscapes_have_the_head_in_their_middle(done: Path) -> None:

@@ -68,6 +68,12 @@ def test_scores_are_given_by_regime_and_only_where_labels_are_known() -> None:
     assert (edge["feh_poor"]["n"], edge["feh_rich"]["n"]) == (20, 25)
 
 
+def test_pixels_are_the_spectra_themselves() -> None:
+    sample = Sample("a", np.arange(6, dtype=np.float32).reshape(2, 3), np.ones((2, 3), np.float32), {}, np.arange(2))
+    fit = comparison._fit("pixels", "", Workshop(Path(), Path(), Grid.parse("lrs"), Preparation()), 0)
+    np.testing.assert_array_equal(fit(sample)(sample), sample.flux)
+
+
 def test_components_are_fitted_to_the_source() -> None:
     source, target = sample(), sample(seed=1)
     fit = comparison._fit("pca2", "", Workshop(Path(), Path(), Grid.parse("lrs"), Preparation()), 0)

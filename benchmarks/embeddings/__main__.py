@@ -20,6 +20,7 @@ from stores.provenance import array_digest, provenance
 Float = NDArray[np.float64]
 
 SNRS = (20.0, 50.0)
+PIXELS = "pixels"  # as the name of a model: the flux of every pixel
 TRAINED_SHARE = 0.7  # of the twin stars, seen by LAMOST, that the ridge is fitted to; DESI sees the others
 COLUMNS = ("teff", "logg", "feh", "feh_rich", "feh_poor", "alphafe")
 
@@ -33,7 +34,7 @@ class EmbeddingsOptions:
     out: Path
     """Folder for results and for the stores of the samples, which are made once."""
     models: tuple[str, ...] = ("pca64", "untrained", "tiny-views")
-    """Models by name or folder; pcaN; `untrained`: the last model named, with random weights."""
+    """Models by name or folder; pixels: the spectra themselves; pcaN; untrained: the last model with random weights."""
     stars: int = 10_000
     """Stars that both twins see."""
     seed: int = 0
@@ -55,7 +56,7 @@ def compare(options: EmbeddingsOptions) -> int:
     """Measure every model, write table, JSON and figure; returns the exit status."""
     from embed.load import load_model
 
-    named = [name for name in options.models if not name.startswith("pca") and name != "untrained"]
+    named = [name for name in options.models if not name.startswith("pca") and name not in (PIXELS, "untrained")]
     if not named:
         raise OptionError("--models names no model that is trained; name one to compare with.")
     if options.stars < 100:
@@ -147,6 +148,8 @@ def _samples(shop: Workshop, stars: int) -> Samples:
 
 def _fit(name: str, reference: str, shop: Workshop, seed: int) -> Fit:
     """Features of a model, the same whatever they are fitted to; principal components are learned."""
+    if name == PIXELS:
+        return lambda sample: lambda other: other.flux.astype(np.float64)
     if name.startswith("pca") and name[3:].isdigit():
         return lambda sample: _components(sample, int(name[3:]))
     from embed.load import load_model
