@@ -34,7 +34,7 @@ class EmbeddingsOptions:
     out: Path
     """Folder for results and for the stores of the samples, which are made once."""
     models: tuple[str, ...] = ("pca64", "untrained", "tiny-views")
-    """Models by name or folder; pixels: the spectra themselves; pcaN; untrained: the last model with random weights."""
+    """Models by name or folder; pixels: the spectra themselves; pcaN; untrained: the last one with random weights."""
     stars: int = 10_000
     """Stars that both twins see."""
     seed: int = 0
