@@ -21,7 +21,6 @@ from stores.store import open_store
 
 if TYPE_CHECKING:
     from embed.load import ModelDescription
-    from stores.simulate.population import Stars
     from stores.simulate.twin import Twin
 
 TEFF_RANGE = (4000.0, 7500.0)  # K
@@ -59,8 +58,13 @@ class Workshop:
 
         source, pool, tested: labelled stars of the source, of the target to learn from, and of the target to be tested
         """
-        lamost, _ = self._twin("lamost", round(source / LABELLED), SOURCE_SEED)
-        desi, mwsall = self._twin("desi", round((pool + tested) / LABELLED), TARGET_SEED)
+        lamost, seen = self._twin("lamost", round(source / LABELLED), SOURCE_SEED)
+        _write_catalogues(lamost, seen)
+        desi, seen = self._twin("desi", round((pool + tested) / LABELLED), TARGET_SEED)
+        _write_catalogues(desi, seen)
+        _write_bounds(desi, seen, self.model.grid)
+        mwsall = desi.with_suffix(".mwsall.fits")
+        _write_pipelines(mwsall, desi, seen)
         pipelines = {
             shown: self._labels(f"desi-{kind}", desi, [f"{kind}:{mwsall}"])
             for shown, kind in (("SP", "desi_sp"), ("RVSpecfit", "desi_rvs"))
@@ -138,8 +142,8 @@ class Workshop:
         seed: int,
         fractions: dict[str, float] | None = FRACTIONS,
         gmag: tuple[float, float] = GMAG,
-    ) -> tuple[Path, Path]:
-        """The store of a twin, its truth beside it, and its catalogues; the path of DESI's own catalogue."""
+    ) -> tuple[Path, Twin]:
+        """The store of a twin, its truth beside it."""
         from stores.simulate.instrument import Instrument
         from stores.simulate.observe import Fates
         from stores.simulate.population import FRACTIONS as GALAXY
@@ -157,11 +161,7 @@ class Workshop:
         path = self.folder / f"{survey}-twin-{n}.zarr"
         twin = Twin(instrument, seed, stars, Fates.draw(stars, instrument, seed), job, self.workers)
         twin.write_store(path, self.model.grid, self.model.preparation)
-        mwsall = path.with_suffix(".mwsall.fits")
-        _write_catalogues(path, mwsall if survey == "desi" else None, stars, seed)
-        if survey == "desi":
-            _write_bounds(path, twin, self.model.grid)
-        return path, mwsall
+        return path, twin
 
     def _twin_labels(self, store: Path) -> Path:
         """APOGEE's labels, and SAGA's for the stars that are too metal-poor for it."""
@@ -201,11 +201,11 @@ def _truth_of(store: Path) -> Path:
     return store.with_suffix(".truth.parquet")
 
 
-def _write_catalogues(store: Path, mwsall: Path | None, stars: Stars, seed: int) -> None:
-    """What catalogues have of the stars of a twin's store, beside it."""
-    from stores.simulate.catalogues import write_apogee, write_mwsall, write_saga
+def _write_catalogues(store: Path, twin: Twin) -> None:
+    """What APOGEE and SAGA have of the stars of a twin's store, beside it."""
+    from stores.simulate.catalogues import write_apogee, write_saga
 
-    feh = stars.labels[:, 2]
+    feh = twin.stars.labels[:, 2]
     for suffix, write, rows in (
         (".allStar.fits", write_apogee, feh > APOGEE_FROM),
         (".saga.tsv", write_saga, feh < SAGA_TO),
@@ -213,13 +213,22 @@ def _write_catalogues(store: Path, mwsall: Path | None, stars: Stars, seed: int)
         path = store.with_suffix(suffix)
         if not path.exists():
             if not rows.any():
-                raise InputError(f"none of the {len(stars)} simulated stars belongs into {path.name}; ask for more.")
-            write(path, stars.take(np.flatnonzero(rows)), seed)
-    if mwsall is not None and not mwsall.exists():
-        spectra = open_store(store)
-        snr = spectra.read("snr").astype(np.float64)
-        write_mwsall(mwsall, spectra.read("id"), stars, seed, snr=np.repeat(snr[:, None], 3, axis=1))
-        say(f"'{mwsall}': what DESI's pipelines would say of these stars.")
+                raise InputError(
+                    f"none of {len(rows)} simulated stars belongs into {path.name}; ask for larger --sizes."
+                )
+            write(path, twin.stars.take(np.flatnonzero(rows)), twin.seed)
+
+
+def _write_pipelines(path: Path, store: Path, twin: Twin) -> None:
+    """What DESI's own pipelines would say of the stars of its twin."""
+    from stores.simulate.catalogues import write_mwsall
+
+    if path.exists():
+        return
+    spectra = open_store(store)
+    snr = spectra.read("snr").astype(np.float64)
+    write_mwsall(path, spectra.read("id"), twin.stars, twin.seed, snr=np.repeat(snr[:, None], 3, axis=1))
+    say(f"'{path}': what DESI's pipelines would say of these stars.")
 
 
 def _write_bounds(store: Path, twin: Twin, grid: Grid) -> None:
