@@ -35,7 +35,8 @@ function decimalsOf(label) {
 }
 
 function fixed(value, digits) {
-  return value.toLocaleString("en-GB", { minimumFractionDigits: digits, maximumFractionDigits: digits })
+  return value
+    .toLocaleString("en-GB", { minimumFractionDigits: digits, maximumFractionDigits: digits })
     .replace(/^-/, /[1-9]/.test(value.toFixed(digits)) ? "\u2212" : "");
 }
 
@@ -57,15 +58,25 @@ function interval(low, high, label) {
   return shown(low, "label", label) + between + shown(high, "label", label);
 }
 
-// The mark of what is significantly better: 2 of all heads, 1 in its row.
-const markOf = (row) => (row.best ? 2 : row.best_of_row ? 1 : 0);
-const MARKS = [null, "significantly better than the other strategies of its row", "significantly better than all other heads"];
+// What significance says of a row: nothing, that no head is better, that it is ahead in its row, or of all heads.
+const MARKS = [
+  null,
+  ["≈", "no head is significantly better"],
+  ["★", "significantly better than the other strategies of its row"],
+  ["★★", "significantly better than all other heads"],
+];
+const AHEAD = 2;
+const markOf = (row) => (row.best ? 3 : row.best_of_row ? 2 : row.tied ? 1 : 0);
 
 function mark(number) {
-  return number
-    ? element("span", { class: "mark", title: MARKS[number] },
-        element("span", { "aria-hidden": "true" }, "★".repeat(number)), element("span", { class: "hidden" }, ` (${MARKS[number]})`))
-    : null;
+  if (!number) return null;
+  const [sign, words] = MARKS[number];
+  return element(
+    "span",
+    { class: number < AHEAD ? "mark muted" : "mark", title: words },
+    element("span", { "aria-hidden": "true" }, sign),
+    element("span", { class: "hidden" }, ` (${words})`),
+  );
 }
 
 function fill(select, options, chosen) {

@@ -5,7 +5,7 @@ const figures = [];
   const NARROW = 620; // below this many pixels legends go under the plot
   const BUTTONS = 24; // pixels above the plot for plotly's buttons
   const PANEL = 230; // the least width of one of several panels, pixels; their box scrolls where there is less room
-  const AHEAD = "300px";
+  const SOON = "300px";
   const FAR = "2500px";
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");
@@ -20,9 +20,10 @@ const figures = [];
     canvas.fillStyle = colour;
     const text = canvas.fillStyle;
     if (text === "#010203") return colour; // no colour
-    const numbers = text[0] === "#"
-      ? [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16))
-      : text.match(/[\d.]+/g).map(Number);
+    const numbers =
+      text[0] === "#"
+        ? [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16))
+        : text.match(/[\d.]+/g).map(Number);
     const [red, green, blue, alpha = 1] = numbers;
     if (!alpha || Math.max(red, green, blue) - Math.min(red, green, blue) > 24) return colour;
     const level = Math.round(27 + (255 - (red + green + blue) / 3) * (203 / 255));
@@ -33,8 +34,14 @@ const figures = [];
     for (const [name, value] of Object.entries(node)) {
       if (value === null || name === "customdata") continue;
       if (/color$/i.test(name) && typeof value === "string") node[name] = turned(value);
-      else if (/color$/i.test(name) && Array.isArray(value)) node[name] = value.map((one) => (typeof one === "string" ? turned(one) : one));
-      else if (typeof value === "object" && !ArrayBuffer.isView(value) && !(Array.isArray(value) && typeof value[0] !== "object")) turnAll(value);
+      else if (/color$/i.test(name) && Array.isArray(value))
+        node[name] = value.map((one) => (typeof one === "string" ? turned(one) : one));
+      else if (
+        typeof value === "object" &&
+        !ArrayBuffer.isView(value) &&
+        !(Array.isArray(value) && typeof value[0] !== "object")
+      )
+        turnAll(value);
     }
   }
 
@@ -49,7 +56,7 @@ const figures = [];
 
   function style(narrow) {
     const page = getComputedStyle(document.body);
-        const [ink, muted, line, ground] = ["--ink", "--muted", "--line", "--raised"].map(colourOf);
+    const [ink, muted, line, ground] = ["--ink", "--muted", "--line", "--raised"].map(colourOf);
     const axis = { gridcolor: line, linecolor: line, zerolinecolor: line, tickcolor: line, automargin: true };
     return {
       font: { family: page.fontFamily, size: narrow ? 11 : 13, color: ink },
@@ -61,7 +68,11 @@ const figures = [];
       legend: { bgcolor: "rgba(0,0,0,0)", bordercolor: line },
       xaxis: axis,
       yaxis: axis,
-      scene: { xaxis: { ...axis, showbackground: false }, yaxis: { ...axis, showbackground: false }, zaxis: { ...axis, showbackground: false } },
+      scene: {
+        xaxis: { ...axis, showbackground: false },
+        yaxis: { ...axis, showbackground: false },
+        zaxis: { ...axis, showbackground: false },
+      },
       coloraxis: { colorbar: { outlinewidth: 0 } },
     };
   }
@@ -104,7 +115,9 @@ const figures = [];
   // Columns of panels, told by where their axes begin.
   function columnsOf(layout) {
     const starts = Object.entries(layout)
-      .map(([name, value]) => (/^xaxis\d*$/.test(name) ? value.domain : /^scene\d*$/.test(name) ? value.domain && value.domain.x : null))
+      .map(([name, value]) =>
+        /^xaxis\d*$/.test(name) ? value.domain : /^scene\d*$/.test(name) ? value.domain && value.domain.x : null,
+      )
       .filter(Array.isArray)
       .map(([start]) => Math.round(100 * start));
     return new Set(starts).size || 1;
@@ -114,44 +127,70 @@ const figures = [];
     const { data, layout } = themed(figure);
     figure.gl = data.some((trace) => /gl$|3d$|surface|cone|streamtube|volume|isosurface/.test(trace.type || ""));
     figure.drawn = true;
+    figure.dark = isDark();
     const columns = columnsOf(layout);
     figure.plot.style.minWidth = columns > 1 ? `${60 + columns * PANEL}px` : "";
     return Plotly.react(figure.plot, data, layout, config(figure));
   }
 
+  const isDone = (figure) => figure.drawn && figure.dark === isDark();
+
+  // In new colours what is in sight; the rest waits until it comes near again.
   function redraw() {
-    for (const figure of figures) if (figure.drawn) draw(figure);
+    for (const figure of figures) if (figure.near && !isDone(figure)) draw(figure);
   }
 
   for (const plot of document.querySelectorAll(".plot")) {
     const box = plot.parentElement;
-    figures.push({ plot, box, source: box.nextElementSibling, height: parseInt(plot.style.minHeight, 10), drawn: false, narrow: null });
+    figures.push({
+      plot,
+      box,
+      source: box.nextElementSibling,
+      height: parseInt(plot.style.minHeight, 10),
+      drawn: false,
+      near: false,
+      dark: false, // when it was drawn
+      narrow: null,
+    });
   }
-  const figureOf = new Map(figures.flatMap((figure) => [[figure.plot, figure], [figure.box, figure]]));
+  const figureOf = new Map(
+    figures.flatMap((figure) => [
+      [figure.plot, figure],
+      [figure.box, figure],
+    ]),
+  );
 
   document.addEventListener("DOMContentLoaded", () => {
-    const near = new IntersectionObserver((entries) => {
-      for (const { isIntersecting, target } of entries) {
-        const figure = figureOf.get(target);
-        if (isIntersecting && !figure.drawn) draw(figure);
-      }
-    }, { rootMargin: AHEAD });
-    // browsers keep few WebGL contexts: those far away are given back
-    const far = new IntersectionObserver((entries) => {
-      for (const { isIntersecting, target } of entries) {
-        const figure = figureOf.get(target);
-        if (!isIntersecting && figure.drawn && figure.gl) {
-          Plotly.purge(target);
-          figure.drawn = false;
+    const near = new IntersectionObserver(
+      (entries) => {
+        for (const { isIntersecting, target } of entries) {
+          const figure = figureOf.get(target);
+          figure.near = isIntersecting;
+          if (isIntersecting && !isDone(figure)) draw(figure);
         }
-      }
-    }, { rootMargin: FAR });
+      },
+      { rootMargin: SOON },
+    );
+    // browsers keep few WebGL contexts: those far away are given back
+    const far = new IntersectionObserver(
+      (entries) => {
+        for (const { isIntersecting, target } of entries) {
+          const figure = figureOf.get(target);
+          if (!isIntersecting && figure.drawn && figure.gl) {
+            Plotly.purge(target);
+            figure.drawn = false;
+          }
+        }
+      },
+      { rootMargin: FAR },
+    );
     const width = new ResizeObserver((entries) => {
       for (const { target } of entries) {
         const figure = figureOf.get(target);
         const { box } = figure;
         if (figure.drawn && figure.narrow !== box.clientWidth < NARROW) draw(figure);
-        if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; // scrolls by keys
+        // scrolls by keys
+        if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
         else box.removeAttribute("tabindex");
       }
     });
@@ -165,7 +204,7 @@ const figures = [];
     document.addEventListener("colours", redraw);
     window.addEventListener("beforeprint", () => {
       printing = true;
-      figures.forEach(draw);
+      for (const figure of figures) if (!isDone(figure)) draw(figure);
     });
     window.addEventListener("afterprint", () => {
       printing = false;

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from benchmarks.report import sections
-from benchmarks.report.measures import LABELS, MEASURES, listed
+from benchmarks.report.glossary import MEASURES, condition, label_name, listed
 from benchmarks.report.payload import csv_link, script_json
 from benchmarks.results import Results
 from stores.atomic import replacing
@@ -98,7 +98,7 @@ def _page(results: Results, figures: Sequence[ReportFigure], plots: Sequence[str
             "settings": sections.settings(about),
             "command": escape(str(about.get("command", ""))),
             "glossary": sections.glossary(),
-            "strategies": sections.strategies(about),
+            "methods": sections.methods(results),
             "results": script_json(_results(results)),
             "script": script,
             "plotly": plotly,
@@ -112,11 +112,11 @@ def _results(results: Results) -> dict[str, Any]:
     return {
         **{name: about.get(name, []) for name in ("labels", "inputs", "adapters", "sizes")},
         "regimes": {
-            name: {"title": sections.spoken(name), "condition": sections.condition(str(definition))}
+            name: {"title": sections.spoken(name), "condition": condition(str(definition))}
             for name, definition in about.get("regimes", {}).items()
         },
         "units": about.get("units", {}),
-        "titles": LABELS,
+        "titles": {label: label_name(label) for label in about.get("labels", [])},
         "measures": [asdict(measure) for measure in MEASURES if measure.name in columns],
         "columns": listed(columns),
         "scores": columns,

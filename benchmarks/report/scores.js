@@ -7,15 +7,24 @@
   const status = document.getElementById("scores-status");
   const more = document.getElementById("scores-more");
   const names = ["label", "regime", "size", "group", "input"];
-  const words = { label: labelName, regime: regimeTitle, size: (size) => fixed(size, 0), input: (input) => input || "none" };
+  const words = {
+    label: labelName,
+    regime: regimeTitle,
+    size: (size) => fixed(size, 0),
+    input: (input) => input || "none",
+  };
   let sorted = null; // { column, descending }
   let whole = false;
 
-  const order = { label: (value) => results.labels.indexOf(value), regime: (value) => Object.keys(results.regimes).indexOf(value) };
+  const order = {
+    label: (value) => results.labels.indexOf(value),
+    regime: (value) => Object.keys(results.regimes).indexOf(value),
+  };
 
   function sortValue(row, column) {
     if (column.kind === "mark") return markOf(row);
     const value = row[column.name];
+    if (column.name === "rank" && !value) return null; // only heads have one
     return typeof value === "boolean" ? Number(value) : value;
   }
 
@@ -23,14 +32,18 @@
     const a = sortValue(one, column);
     const b = sortValue(other, column);
     const lacking = (value) => value == null || value === "";
-    if (lacking(a) || lacking(b)) return lacking(a) && lacking(b) ? 0 : lacking(a) ? Infinity : -Infinity; // always last
+    // always last, whichever way the column is sorted
+    if (lacking(a) || lacking(b)) return lacking(a) && lacking(b) ? 0 : lacking(a) ? Infinity : -Infinity;
     if (typeof a === "number" && typeof b === "number") return a - b;
-    if (order[column.name] && order[column.name](a) !== order[column.name](b)) return order[column.name](a) - order[column.name](b);
+    if (order[column.name] && order[column.name](a) !== order[column.name](b))
+      return order[column.name](a) - order[column.name](b);
     return String(a).localeCompare(String(b), "en");
   }
 
   function chosen() {
-    const found = rows.filter((row) => names.every((name) => form[name].value === "all" || JSON.stringify(row[name]) === form[name].value));
+    const found = rows.filter((row) =>
+      names.every((name) => form[name].value === "all" || JSON.stringify(row[name]) === form[name].value),
+    );
     if (sorted) {
       const sign = sorted.descending ? -1 : 1;
       found.sort((a, b) => {
@@ -43,12 +56,22 @@
 
   function cellOf(row, column) {
     if (column.kind === "text") {
-      const text = column.name === "label" ? labelName(row.label) : column.name === "regime" ? regimeTitle(row.regime) : row[column.name];
-      return element(column.name === "strategy" ? "th" : "td", { scope: column.name === "strategy" ? "row" : null }, text || NONE);
+      const text =
+        column.name === "label"
+          ? labelName(row.label)
+          : column.name === "regime"
+            ? regimeTitle(row.regime)
+            : row[column.name];
+      return element(
+        column.name === "strategy" ? "th" : "td",
+        { scope: column.name === "strategy" ? "row" : null },
+        text || NONE,
+      );
     }
     const cell = element("td", { class: "number" });
     if (column.kind === "mark") cell.append(mark(markOf(row)) || "");
-    else if (column.kind === "range") cell.append(interval(row[column.name], row[column.name.replace("_low", "_high")], row.label) || NONE);
+    else if (column.kind === "range")
+      cell.append(interval(row[column.name], row[column.name.replace("_low", "_high")], row.label) || NONE);
     else if (column.name === "rank") cell.append(row.rank > 0 ? fixed(row.rank, 0) : NONE);
     else cell.append(shown(row[column.name], column.kind, row.label));
     return cell;
@@ -57,7 +80,9 @@
   function draw() {
     const found = chosen();
     const drawn = whole ? found : found.slice(0, FIRST);
-    table.tBodies[0].replaceChildren(...drawn.map((row) => element("tr", {}, ...results.columns.map((column) => cellOf(row, column)))));
+    table.tBodies[0].replaceChildren(
+      ...drawn.map((row) => element("tr", {}, ...results.columns.map((column) => cellOf(row, column)))),
+    );
     const by = sorted ? `, sorted by ${sorted.column.title}, ${sorted.descending ? "descending" : "ascending"}` : "";
     status.textContent = `${fixed(drawn.length, 0)} of ${fixed(found.length, 0)} rows${by}.`;
     more.hidden = drawn.length === found.length;
@@ -72,7 +97,11 @@
 
   const headers = results.columns.map((column) => {
     const button = element("button", { type: "button" }, column.title);
-    const header = element("th", { scope: "col", class: column.kind === "text" ? null : "number", "data-column": column.name }, button);
+    const header = element(
+      "th",
+      { scope: "col", class: column.kind === "text" ? null : "number", "data-column": column.name },
+      button,
+    );
     button.addEventListener("click", () => sortBy(column, header));
     return header;
   });
@@ -81,7 +110,10 @@
     const values = distinct(rows.map((row) => row[name]));
     if (name === "size") values.sort((a, b) => a - b);
     // as JSON, so that numbers and texts stay what they are, and no value is taken for "all"
-    fill(form[name], [["all", "all"], ...values.map((value) => [JSON.stringify(value), (words[name] || String)(value)])]);
+    fill(form[name], [
+      ["all", "all"],
+      ...values.map((value) => [JSON.stringify(value), (words[name] || String)(value)]),
+    ]);
   }
   form.addEventListener("change", draw);
   form.addEventListener("submit", (event) => event.preventDefault());

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from benchmarks.report.measures import MEASURES, TERMS, label_name
+from benchmarks.report.glossary import MEASURES, TERMS, condition
 from benchmarks.results import Results
 
 APART = ("sentences", "command", "units", "regimes")  # settings that have a place of their own
-GROUPS = {"pipeline": "the survey's own pipeline", "baseline": "baselines", "head": "heads"}
+GROUPS = {"pipeline": "the survey's own pipeline", "baseline": "classical methods", "head": "heads"}
 HEADINGS = {
     "suite": "Suite",
     "source": "Source survey",
@@ -57,7 +57,7 @@ def answers(results: Results) -> str:
         cards.append(
             f'<li class="card"><h3>{escape(spoken(name))} '
             f'<span class="condition">{escape(condition(str(definition)))}</span></h3>'
-            f'<p class="sentence">{marked(sentence)}</p><p class="muted">{_tested(counts)}</p></li>'
+            f'{_sentence(sentence)}<p class="muted">{_tested(counts)}</p></li>'
         )
     return "\n".join(cards)
 
@@ -91,35 +91,31 @@ def glossary() -> str:
     return "\n".join(f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>" for term, meaning in terms)
 
 
-def strategies(about: Mapping[str, Any]) -> str:
-    """What the strategies of heads do, in their own words."""
+def methods(results: Results) -> str:
+    """What the strategies of heads and the classical methods do, in their own words."""
+    from benchmarks.baselines import load_baselines
+    from benchmarks.cell import AUTO
     from heads.adapters import load_adapters
 
-    known = load_adapters()
-    told = {name: known[name].__doc__ for name in about.get("adapters", []) if name in known}
+    told = {name: adapter.__doc__ for name, adapter in load_adapters().items()}
+    told[AUTO] = "Try every strategy, and give each label the one that did best on stars it had not seen."
+    told |= {name: method.__doc__ for name, method in load_baselines().items()}
+    tried = results.scores["strategy"].tolist() if len(results.scores) else []
     return "\n".join(
-        f"<dt><code>{escape(name)}</code></dt><dd>{escape((text or '').strip().splitlines()[0])}</dd>"
-        for name, text in told.items()
-        if text
+        f"<dt><code>{escape(name)}</code></dt><dd>{escape(text.strip().splitlines()[0])}</dd>"
+        for name in dict.fromkeys([*results.about.get("adapters", []), *tried])
+        if (text := told.get(name))
     )
 
 
 def spoken(name: str) -> str:
-    """metal_rich as "Metal-rich"."""
-    words = name.replace("_", "-")
-    return words[:1].upper() + words[1:]
+    """very_metal_poor as "Very metal-poor"."""
+    return _capital(re.sub(r"\bmetal (rich|poor)\b", r"metal-\1", name.replace("_", " ")))
 
 
 def marked(text: str) -> str:
     """Text escaped, but for <sub> and <sup>."""
     return re.sub(r"&lt;(/?su[bp])&gt;", r"<\1>", escape(text))
-
-
-def condition(definition: str) -> str:
-    """feh <= -1 as "[Fe/H] ≤ −1"."""
-    for plain, written in (("<=", "≤"), (">=", "≥"), ("-", "−")):
-        definition = definition.replace(plain, written)
-    return re.sub(r"\w+", lambda word: label_name(word.group()), definition)
 
 
 def _nested(value: Any) -> str:
@@ -141,10 +137,22 @@ def _stars(number: int | None) -> str:
     return "stars" if number is None else f"{number:,} stars"
 
 
-def _tested(counts: list[int]) -> str:
+def _sentence(sentence: str) -> str:
+    """What won, and smaller the rest, after the first stop or semicolon."""
+    first, *rest = (_capital(part) for part in re.split(r"[;.]\s+", sentence, maxsplit=1))
+    if not rest:
+        return f'<p class="sentence">{marked(first)}</p>'
+    return f'<p class="sentence">{marked(first)}. <span class="rest">{marked(rest[0])}</span></p>'
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _tested(counts: list[float]) -> str:
     if not counts or not max(counts):
         return "No star was tested."
-    low, high = min(counts), max(counts)
+    low, high = int(min(counts)), int(max(counts))
     return f"{high:,} tested stars" if low == high else f"{low:,} to {high:,} tested stars, by label and method"
 
 

@@ -1,11 +1,13 @@
-"""Measures: what a column of the results is called, how it is shown, and what it means."""
+"""Glossary: what the columns of the results are called, how they are shown, and what they mean."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-LABELS = {"teff": "Teff", "logg": "log g", "feh": "[Fe/H]", "alphafe": "[α/Fe]"}
+from benchmarks.figures import look
+from benchmarks.measures import CLIP, LEAST, LEVEL, PASSES
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ MEASURES = (
         "sigma",
         "σ",
         "label",
-        "Standard deviation of the errors (value − reference) without those that lie more than 3 standard deviations "
-        "from their mean; such errors are cut again and again until none is left. An offset that all stars share does "
-        "not count here.",
+        f"Standard deviation of the errors (value − reference) without those that lie more than {CLIP:g} standard "
+        f"deviations from their median, which are cut up to {PASSES} times. An offset that all stars share does not "
+        "count here.",
         interval=True,
     ),
     Measure(
@@ -69,7 +71,7 @@ MEASURES = (
         "outliers",
         "Outliers",
         "share",
-        "Share of the stars whose errors lie beyond 3 σ, and which σ therefore does not see.",
+        f"Share of the stars whose errors lie more than {CLIP:g} σ from their median: those that σ does not see.",
     ),
     Measure(
         "cover90",
@@ -82,8 +84,9 @@ MEASURES = (
         "bound_ratio",
         "Bound ratio",
         "ratio",
-        "Scatter of the errors over the Cramér-Rao bound, the smallest scatter that the noise of these very spectra "
-        "leaves to any unbiased method. 1 is perfect. Known only where stars are simulated.",
+        "Clipped scatter of the errors, each divided by its star's Cramér-Rao bound: the smallest scatter that the "
+        "noise of the star's own spectrum leaves to any unbiased method. 1 is perfect; a method that knows what stars "
+        "are like may be below. Known only where stars are simulated.",
     ),
 )
 
@@ -97,7 +100,7 @@ COLUMNS = (
     Column("n", "N", "integer"),
     Column("sigma", "σ", "label"),
     Column("sigma_low", "95 % of σ", "range"),
-    Column("best", "Better", "mark"),
+    Column("best", "Ahead", "mark"),
     Column("rank", "Rank", "integer"),
     Column("biweight", "Biweight", "label"),
     Column("median", "Median error", "label"),
@@ -111,27 +114,32 @@ COLUMNS = (
     Column("trained", "Weights trained", "integer"),
     Column("seconds", "Seconds", "seconds"),
 )
-WITHIN = ("sigma_high", "median_high", "best_of_row")  # shown in the column of another
+WITHIN = ("sigma_high", "median_high", "best_of_row", "tied")  # shown in the column of another
 
 TERMS = (
     (
         "95 % interval",
-        "Where the measure falls in 95 of 100 bootstrap samples, in which stars and seeds are drawn again. Two "
-        "methods whose intervals overlap may still differ significantly, since both were tested on the same stars.",
+        f"Where the measure falls in {LEVEL:.0%} of bootstrap samples, in which stars and seeds are drawn with "
+        "replacement. Two methods whose intervals overlap may still differ significantly, since both were tested on "
+        "the same stars.",
     ),
     (
-        "Significant, ★ and ★★",
-        "★: σ is smaller than that of every other strategy of the same input, size, label and regime. ★★: smaller "
-        "than that of every other head, whatever its input. Both at 95 per cent of a bootstrap over stars and seeds. "
-        "No mark means that no one is ahead by more than chance; a smaller number alone is no proof.",
+        "Significant: ★, ★★, ≈",
+        "Methods are compared on the same bootstrap samples of stars. One is significantly better than another if "
+        f"its σ is smaller in at least {1 - (1 - LEVEL) / 2:.1%} of them. ★: better than every other strategy of the "
+        "same input, size, label and regime. ★★: better than every other head, whatever its input. ≈: no head is "
+        "better. Pipelines and baselines have no marks. A number that is smaller, and no more, proves nothing.",
     ),
-    ("N", "Distinct tested stars with a reference of this label, inside the regime."),
+    (
+        "N",
+        "Distinct tested stars of the regime with a value and a reference of this label. Fewer than "
+        f"{LEAST} have no numbers.",
+    ),
     ("Learned from", "Labelled stars of the target survey that a method was given. 0: none."),
     ("Regime", "Part of the tested stars, told apart by their reference labels."),
     (
         "Group",
-        "pipeline: the survey's own catalogue. baseline: a plain method, trained for this comparison. head: a network "
-        "of this package.",
+        "pipeline: the survey's own catalogue. baseline: a classical method. head: a network of this package.",
     ),
     ("Input", "What a head reads: spectra (pixels), embedding (a model's vector for the spectrum) or fused (both)."),
     ("Rank", "1 is the smallest σ among the heads of one size, label and regime, significant or not."),
@@ -140,8 +148,13 @@ TERMS = (
 
 
 def label_name(label: str) -> str:
-    """A label as people write it."""
-    return LABELS.get(label, label)
+    """A label as the figures write it, without markup: Teff."""
+    return _bare(look.name(label))
+
+
+def condition(text: str) -> str:
+    """A regime's condition as the figures write it, without markup: [Fe/H] ≤ −1."""
+    return _bare(look.condition(text))
 
 
 def listed(scores: dict[str, Any]) -> list[dict[str, str]]:
@@ -149,3 +162,7 @@ def listed(scores: dict[str, Any]) -> list[dict[str, str]]:
     known = {column.name for column in COLUMNS}.union(WITHIN)
     others = [Column(name, name, "other") for name in scores if name not in known]
     return [asdict(column) for column in COLUMNS if column.name in scores] + [asdict(column) for column in others]
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"</?su[bp]>", "", text)
