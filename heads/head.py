@@ -6,7 +6,7 @@
     found.id, found.value["feh"], found.sigma["feh"], found.flags
 
 A folder holds head.json (what it is, learned from what, how calibrated), members/N/model.safetensors, for heads that
-were adapted and not merged members/N/adapter/, and scaling.safetensors. Nothing in it is a pickle.
+were adapted and not merged members/N/adapter/, guard/ and scaling.safetensors. Nothing in it is a pickle.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from heads.calibration import Calibration, Float
 from heads.encoder import ENCODED, source_features, with_encoders
 from heads.ensemble import Ensemble
 from heads.folder import HEAD, filling
+from heads.guard import Guard
 from heads.inputs import InputStores, Rows
-from heads.network import HeadNetwork, NetworkOptions
+from heads.network import HeadNetwork, NetworkOptions, load_network, save_network
 from heads.novelty import Novelty
 from heads.sample import Sample, features
 from heads.scaling import Scaling
@@ -36,6 +37,7 @@ from stores.flags import Flag
 from stores.provenance import array_digest, file_checksum, provenance
 
 FORMAT = 1
+GUARD = "guard"  # the folder of its weights
 ROWS_AT_ONCE = 1024
 OUTSIDE_MARGIN = 0.02  # of the range of the training labels, that a value may lie beyond it
 
@@ -82,6 +84,7 @@ class Head:
     members: networks, or networks wrapped by the strategy `adapter`
     identity: what the stores have to be (InputStores.identity); targets: names of the labels
     scalings: of each block; label_scaling: of the labels; label_range: (k, 2), of the training stars
+    guard: what tells stars beyond the temperatures it is made for, if it was trained on a range of them
     about: how it was made, as JSON holds it
     """
 
@@ -94,6 +97,7 @@ class Head:
     label_range: Float
     calibration: Calibration
     novelty: Novelty
+    guard: Guard | None = None
     adapter: str | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -164,10 +168,13 @@ class Head:
         flags = np.zeros(len(x), dtype=np.uint32)
         if len(x) == 0:
             return flags
-        flags[self.novelty.unlike(source_features(self.members, x))] |= np.uint32(Flag.OUT_OF_DISTRIBUTION)
+        known = source_features(self.members, x)
+        flags[self.novelty.unlike(known)] |= np.uint32(Flag.OUT_OF_DISTRIBUTION)
         low, high = self.label_range.T
         margin = OUTSIDE_MARGIN * (high - low)
         outside = ((value < low - margin) | (value > high + margin)).any(axis=1)
+        if self.guard is not None:
+            outside |= self.guard.beyond(known)
         flags[outside] |= np.uint32(Flag.OUTSIDE_LABELS)
         return flags
 
@@ -177,6 +184,7 @@ class Head:
         tensors = [value.numpy() for member in self.members for value in member.state_dict().values()]
         scalings = [part for one in (*self.scalings.values(), self.label_scaling) for part in (one.mean, one.scatter)]
         rest: list[Any] = [self.label_range, self.novelty.axes, self.novelty.references]
+        rest += [] if self.guard is None else self.guard.tensors()
         told = [self.calibration.as_json(), self.targets, self.novelty.threshold, self.identity, self.adapter]
         text = np.frombuffer(json.dumps(told, sort_keys=True).encode(), dtype=np.uint8)
         return array_digest(text, *tensors, *scalings, *rest)
@@ -201,9 +209,11 @@ class Head:
             own = folder / "members" / str(number)
             own.mkdir(parents=True)
             network = plain(member)
-            _save_network(network, own / "model.safetensors")
+            save_network(network, own / "model.safetensors")
             if self.adapter is not None:
                 get_adapter(self.adapter).save(member, own / "adapter")
+        if self.guard is not None:
+            self.guard.save(folder / GUARD)
         arrays = {
             "label/mean": self.label_scaling.mean,
             "label/scatter": self.label_scaling.scatter,
@@ -231,6 +241,7 @@ class Head:
             "adapter": self.adapter,
             "calibration": self.calibration.as_json(),
             "novelty_threshold": self.novelty.threshold,
+            "guard": None if self.guard is None else self.guard.as_json(),
             "fingerprint": self.fingerprint,
             "about": self.about,
             **provenance(),
@@ -262,7 +273,7 @@ class Head:
                 name: Scaling(arrays[f"block/{name}/mean"], arrays[f"block/{name}/scatter"]) for name in told["blocks"]
             }
             folders = [folder / "members" / str(number) for number in range(told["members"])]
-            members: list[nn.Module] = [_load_network(network, own / "model.safetensors") for own in folders]
+            members: list[nn.Module] = [load_network(network, own / "model.safetensors") for own in folders]
             if told["identity"]["input"] == ENCODED:
                 members = with_encoders(members, scalings, told["identity"], model)
             if told["adapter"] is not None:
@@ -278,6 +289,8 @@ class Head:
                 label_range=arrays["label/range"],
                 calibration=Calibration.from_json(told["calibration"]),
                 novelty=Novelty(arrays["novelty/axes"], arrays["novelty/references"], told["novelty_threshold"]),
+                # heads of earlier versions have none
+                guard=None if told.get("guard") is None else Guard.load(folder / GUARD, told["guard"]),
                 adapter=told["adapter"],
                 about=told["about"],
             )
@@ -313,22 +326,3 @@ def _refuse_changed(folder: Path, files: Mapping[str, str]) -> None:
         if not whole or file_checksum(folder / name) != checksum:
             fault = "was changed after it was written" if whole else "is missing"
             raise ModelError(f"the head in '{folder}' is damaged ({name} {fault}); copy or make it again.")
-
-
-def _save_network(network: HeadNetwork, path: Path) -> None:
-    """Weights under their plain names: peft renames what it wraps."""
-    from safetensors.torch import save_file
-
-    state = {}
-    for name, value in network.state_dict().items():
-        if ".lora_" not in name:
-            state[name.replace(".base_layer.", ".")] = value.contiguous()
-    save_file(state, path)
-
-
-def _load_network(options: NetworkOptions, path: Path) -> HeadNetwork:
-    from safetensors.torch import load_file
-
-    network = HeadNetwork(options)
-    network.load_state_dict(load_file(path))
-    return network

@@ -8,6 +8,7 @@ star is read from where it can be read best, whatever its regime.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -110,3 +111,33 @@ class HeadNetwork(nn.Module):
         middle, half = (low + high) / 2, (high - low) / 2
         # soft, so that its gradient never vanishes; near 1 at the start
         return torch.stack([value, middle + half * torch.tanh((log_sigma - middle) / half)], dim=-1)
+
+
+def new_networks(options: NetworkOptions, count: int, seed: int) -> list[HeadNetwork]:
+    """Networks with weights that seed and number decide."""
+    made = []
+    with torch.random.fork_rng(devices=[]):
+        for number in range(count):
+            torch.manual_seed(seed * 1009 + number)
+            made.append(HeadNetwork(options))
+    return made
+
+
+def save_network(network: HeadNetwork, path: Path) -> None:
+    """Weights under their plain names: peft renames what it wraps."""
+    from safetensors.torch import save_file
+
+    state = {}
+    for name, value in network.state_dict().items():
+        if ".lora_" not in name:
+            state[name.replace(".base_layer.", ".")] = value.contiguous()
+    save_file(state, path)
+
+
+def load_network(options: NetworkOptions, path: Path) -> HeadNetwork:
+    """A network as `save_network` left it."""
+    from safetensors.torch import load_file
+
+    network = HeadNetwork(options)
+    network.load_state_dict(load_file(path))
+    return network

@@ -46,8 +46,16 @@ class Sample:
         return len(self.id)
 
     @classmethod
-    def join(cls, stores: InputStores, labels: Labels, targets: tuple[str, ...]) -> Sample:
+    def join(
+        cls,
+        stores: InputStores,
+        labels: Labels,
+        targets: tuple[str, ...],
+        among: NDArray[np.bool_] | None = None,
+    ) -> Sample:
         """Usable rows of the stores with at least one of the labels, in the order of ids.
+
+        among: the rows of the labels that are wanted, all without
 
         Raises OptionError for a label that there is not, InputError if no row of the store has one.
         """
@@ -58,6 +66,8 @@ class Sample:
         y = np.where(np.isfinite(y), y, np.nan)
         rows = stores.rows_of(labels.id)
         known = np.isfinite(y).any(axis=1)
+        if among is not None:
+            known &= among
         found = known & (rows >= 0)
         if not found.any():
             raise InputError(
@@ -74,6 +84,13 @@ class Sample:
         return cls(
             labels.id[found], labels.star[found], stores.read(own), y[found], targets, ra, dec, worth, calibrates
         )
+
+    @classmethod
+    def empty(cls, stores: InputStores, targets: tuple[str, ...]) -> Sample:
+        """No row of the stores."""
+        no_id, none = np.zeros(0, dtype=np.int64), np.zeros(0)
+        blocks, y = stores.read(no_id), np.zeros((0, len(targets)))
+        return cls(no_id, no_id, blocks, y, targets, none, none, none, none.astype(bool))
 
     @classmethod
     def concatenated(cls, parts: Sequence[Sample], shares: Sequence[float] | None = None) -> Sample:

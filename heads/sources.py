@@ -5,7 +5,7 @@ Stars of the part `test` of any source are learned from in none: not by their id
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from heads.guard import Border
 from heads.inputs import InputStores
 from heads.sample import Sample, merged_stars
 from stores.catalogue import SENSIBLE, UNITS
@@ -55,8 +56,12 @@ class Source:
         }
         return {"stores": stores, "labels": {"file": self.spec, "fingerprint": self.labels.fingerprint}}
 
-    def sample(self, targets: tuple[str, ...], teff_range: tuple[float, float] | None = None) -> Sample:
-        """The usable stars that have a label.
+    def sample(
+        self, targets: tuple[str, ...], teff_range: tuple[float, float] | None = None, *, may_lack: bool = False
+    ) -> Sample:
+        """The usable stars that have a label, in a range of teff (K) if there is one.
+
+        may_lack: no star need be in that range
 
         A label that these stars lack altogether is unknown for all of them. Raises OptionError if they lack all, or
         teff where it is asked for, InputError for numbers that cannot be, or without any star.
@@ -75,14 +80,34 @@ class Source:
             sigmas={**self.labels.sigmas, **unknown},
             source={**self.labels.source, **nowhere},
         )
-        sample = Sample.join(self.stores, labels, targets)
         if teff_range is None:
-            return sample
-        teff = self.labels.values["teff"][np.searchsorted(self.labels.id, sample.id)]
-        chosen = np.flatnonzero((teff > teff_range[0]) & (teff < teff_range[1]))
-        if not len(chosen):
-            raise InputError(f"no star of '{self.spec}' has a teff in that --teff-range; widen it.")
-        return sample.take(chosen)
+            return Sample.join(self.stores, labels, targets)
+        sample = self._those(labels, targets, self._within(teff_range))
+        if not (len(sample) or may_lack):
+            raise self.out_of_range()
+        return sample
+
+    def beyond(self, teff_range: tuple[float, float]) -> Sample:
+        """The usable stars outside a range of teff (K), with the label teff; there may be none."""
+        return self._those(self.labels, ("teff",), ~self._within(teff_range))
+
+    def _those(self, labels: Labels, targets: tuple[str, ...], chosen: NDArray[np.bool_]) -> Sample:
+        """As Sample.join, of some rows of the labels; none of them may be in the store."""
+        if not (chosen & (self.stores.rows_of(labels.id) >= 0)).any():
+            return Sample.empty(self.stores, targets)
+        return Sample.join(self.stores, labels, targets, chosen)
+
+    def out_of_range(self) -> InputError:
+        """What to say if no star is in a range of temperatures."""
+        return InputError(f"no star of '{self.spec}' has a teff in that --teff-range; widen it.")
+
+    def teff_of(self, sample: Sample) -> Float:
+        """The label teff (n,) of rows of its sample, K."""
+        return self.labels.values["teff"][np.searchsorted(self.labels.id, sample.id)]
+
+    def _within(self, teff_range: tuple[float, float]) -> NDArray[np.bool_]:
+        teff = self.labels.values["teff"]
+        return np.asarray((teff > teff_range[0]) & (teff < teff_range[1]))
 
     def lacks(self, target: str) -> OptionError:
         """What to say of a label that there is not."""
@@ -108,11 +133,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Parts:
-    """Stars to learn from; those kept apart; those of the source survey, to be replayed, if any were asked for."""
+    """Stars to learn from; those kept apart; those of the source survey, to be replayed, if any were asked for.
+
+    border: what teaches where a range of temperatures ends, if there is one
+    """
 
     training: Sample
     test: Sample
     replay: Sample | None = None
+    border: Border | None = None
 
 
 def open_all(
@@ -152,33 +181,45 @@ def parts(
 
     replay: sources of another survey; their own stars of the part `test` are not learned from either
     shares: see Sample.concatenated; calibrate: which of the sources set uncertainties, all without
+    teff_range: K, of the stars that are learned from; a source may be there for others alone
 
     Raises InputError where none of those is learned from.
     """
     for target in targets:
         if not any(target in source.labels.values for source in sources):
             raise sources[0].lacks(target)
-    all_sources = [*sources, *replay]
-    samples = [source.sample(targets, teff_range) for source in all_sources]
-    apart = np.concatenate([source.apart(sample) for source, sample in zip(all_sources, samples, strict=True)])
+    joined = [("own", source, source.sample(targets, teff_range, may_lack=True)) for source in sources]
+    if not any(len(sample) for _, _, sample in joined):
+        raise sources[0].out_of_range()
+    joined += [("replayed", source, source.sample(targets, teff_range)) for source in replay]
+    if teff_range is not None:
+        joined += [("beyond", source, source.beyond(teff_range)) for source in sources]
+    all_sources, samples = [source for _, source, _ in joined], [sample for _, _, sample in joined]
+    apart = [source.apart(sample) for source, sample in zip(all_sources, samples, strict=True)]
     star = star_numbers(all_sources, samples)
-    learned = ~np.isin(star, star[apart])
-    ends = np.cumsum([len(sample) for sample in samples])[:-1]
-    learn = _taken(samples, np.split(learned, ends))
-    keep = _taken(samples[: len(sources)], np.split(apart, ends)[: len(sources)])
-    replayed = Sample.concatenated(learn[len(sources) :]) if replay else None
+    learned = np.split(
+        ~np.isin(star, star[np.concatenate(apart)]), np.cumsum([len(sample) for sample in samples])[:-1]
+    )
+    kinds = [kind for kind, _, _ in joined]
+
+    def taken(kind: str, rows: Sequence[NDArray[np.bool_]]) -> list[Sample]:
+        return [samples[i].take(np.flatnonzero(rows[i])) for i in range(len(samples)) if kinds[i] == kind]
+
+    learn = taken("own", learned)
     own = [
         replace(sample, calibrates=np.full(len(sample), chosen))
-        for sample, chosen in zip(learn[: len(sources)], calibrate or [True] * len(sources), strict=True)
+        for sample, chosen in zip(learn, calibrate or [True] * len(sources), strict=True)
     ]
     training = Sample.concatenated(own, shares)
     if len(training) and not training.calibrates.any():
         raise InputError("no star of the stores of --calibrate-on is learned from; name others, or leave it out.")
-    return Parts(training, Sample.concatenated(keep), replayed)
-
-
-def _taken(samples: Iterable[Sample], chosen: Iterable[NDArray[np.bool_]]) -> list[Sample]:
-    return [sample.take(np.flatnonzero(rows)) for sample, rows in zip(samples, chosen, strict=True)]
+    border = None
+    if teff_range is not None:
+        teff = np.concatenate([source.teff_of(sample) for source, sample in zip(sources, learn, strict=True)])
+        beyond, away = (Sample.concatenated(taken("beyond", rows)) for rows in (learned, apart))
+        border = Border(*teff_range, teff, beyond, away)
+    replayed = Sample.concatenated(taken("replayed", learned)) if replay else None
+    return Parts(training, Sample.concatenated(taken("own", apart)), replayed, border)
 
 
 def star_numbers(sources: Sequence[Source], samples: Sequence[Sample]) -> NDArray[np.int64]:

@@ -26,6 +26,7 @@ from stores.errors import OptionError
 
 if TYPE_CHECKING:
     from heads.bundle import Bundle
+    from heads.guard import Guard
     from heads.head import Head
     from heads.sample import Sample
     from heads.sources import Parts, Source
@@ -63,7 +64,7 @@ class HeadTrainOptions:
     replay_labels: tuple[str, ...] = ()
     """Labels of the source survey."""
     teff_range: tuple[float, float] | None = None
-    """Only stars whose label teff lies in this range, K."""
+    """Only stars whose label teff lies in this range, K; the others teach a new head to flag such stars."""
     shares: tuple[float, ...] = ()
     """How much each store counts as a whole; every spectrum counts alike without."""
     calibrate_on: tuple[Path, ...] = ()
@@ -198,7 +199,8 @@ def train(options: HeadTrainOptions) -> int:
         from heads.training import train_head
 
         outcome = train_head(found.training, sources[0].stores.identity, how, _watch("training"))
-        return _finish(replace(outcome.head, about=outcome.told), options, found, about)
+        head = replace(outcome.head, guard=_guard(found, outcome.head, how.seed), about=outcome.told)
+        return _finish(head, options, found, about)
     before = {name: value for name, value in base.about.items() if name != "history"}
     about |= {
         "base": {"path": str(options.base), "fingerprint": base.fingerprint, "about": before},
@@ -207,6 +209,16 @@ def train(options: HeadTrainOptions) -> int:
     # heads of earlier versions remember no more than the fingerprint of their preparation
     start = replace(start, identity={**start.identity, "preprocessing": sources[0].stores.identity["preprocessing"]})
     return _finish(_adapted(start, options, how, found), options, found, about)
+
+
+def _guard(found: Parts, head: Head, seed: int) -> Guard | None:
+    """What tells stars beyond the temperatures of a new head, if there are enough of them to learn from."""
+    if found.border is None or not found.border.teaches:
+        return None
+    from heads.guard import Guard
+
+    say(f"{len(found.border.beyond)} spectra of hotter or cooler stars teach it to flag such ones.")
+    return Guard.of(found.training, found.border, head.scalings, seed, _watch("hotter, cooler"))
 
 
 def _base(options: HeadTrainOptions, folder: Path) -> Head:
@@ -280,6 +292,8 @@ def _finish(head: Head | Bundle, options: HeadTrainOptions, found: Parts, about:
     if any(measured.values()):
         print(score_table(measured))
     told = {"options": asdict(options), **about, **_counts(found.training), "test": measured}
+    if found.border is not None and len(found.border.apart):
+        told["beyond"] = _beyond(head, found.border.apart)
     head.about = plain({**told, **head.about})
     with filling(options.out) as folder:
         head.write(folder)
@@ -291,6 +305,16 @@ def _finish(head: Head | Bundle, options: HeadTrainOptions, found: Parts, about:
         say(f"'{name}': {weights['trained']:,} of {weights['total']:,} weights of a member trained.")
     say(f"'{options.out}': a head for {', '.join(head.targets)}.")
     return 0
+
+
+def _beyond(head: Head | Bundle, apart: Sample) -> dict[str, int]:
+    """How many spectra of stars hotter or cooler than those of the head are flagged, of those kept apart."""
+    from stores.flags import Flag
+
+    flags = head.predict_sample(apart).flags
+    flagged = int(((flags & int(Flag.OUTSIDE_LABELS | Flag.OUT_OF_DISTRIBUTION)) != 0).sum())
+    say(f"of {len(apart)} spectra kept apart of stars outside that --teff-range, {flagged} are flagged.")
+    return {"spectra": len(apart), "flagged": flagged}
 
 
 def _draw(head: Head, folder: Path) -> None:

@@ -22,8 +22,9 @@ from heads.calibration import Calibration, Float
 from heads.encoder import encoding, source_features
 from heads.ensemble import Ensemble
 from heads.fit import FitOptions, History, Stars, Watch
+from heads.guard import Guard
 from heads.head import Head, mixture
-from heads.network import HeadNetwork, NetworkOptions
+from heads.network import HeadNetwork, NetworkOptions, new_networks
 from heads.novelty import SHARE, Novelty
 from heads.sample import Sample, features
 from heads.scaling import Scaling
@@ -109,7 +110,7 @@ def train_head(
     network = NetworkOptions(sizes, len(sample.targets), options.widths, options.dropout)
     x = features(sample.blocks, scalings)
     strategy = get_adapter("scratch")
-    modules = [strategy.wrap(one) for one in _new_networks(network, options)]
+    modules = [strategy.wrap(one) for one in new_networks(network, options.seeds, options.seed)]
     fit_options = options.fit_of(strategy.fit_options)
     stars, held = _stars(sample, x, label_scaling, options), _held(sample, options)
     history = strategy.fit(modules, stars, held, options.seed, options=fit_options, replay=None, watch=watch)
@@ -176,6 +177,7 @@ def adapt_head(
         adapter=None if is_plain else adapter,
         label_range=_wider(base.label_range, _range(sample.y)),
         novelty=_extended(base.novelty, source_features(base.members, x), options.seed),
+        guard=_opened(base.guard, sample),
     )
     return _judged(head, history, sample, x, held, weights)
 
@@ -232,16 +234,6 @@ def _wrapped(strategy: Adapter, base: Head, seed: int) -> list[nn.Module]:
     return made
 
 
-def _new_networks(network: NetworkOptions, options: TrainOptions) -> list[HeadNetwork]:
-    """Networks with weights that seed and number decide."""
-    made = []
-    with torch.random.fork_rng(devices=[]):
-        for number in range(options.seeds):
-            torch.manual_seed(options.seed * 1009 + number)
-            made.append(HeadNetwork(network))
-    return made
-
-
 def _stars(sample: Sample, x: NDArray[np.float32], scaling: Scaling, options: TrainOptions) -> Stars:
     return Stars.of(x, (sample.y - scaling.mean) / scaling.scatter, sample.weights(options.balance))
 
@@ -258,6 +250,14 @@ def _range(y: Float) -> Float:
 
 def _wider(one: Float, other: Float) -> Float:
     return np.stack([np.fmin(one[:, 0], other[:, 0]), np.fmax(one[:, 1], other[:, 1])], axis=1)
+
+
+def _opened(guard: Guard | None, sample: Sample) -> Guard | None:
+    """That also lets pass what was learned from now."""
+    if guard is None or "teff" not in sample.targets:
+        return guard
+    low, high = _range(sample.y)[sample.targets.index("teff")]
+    return replace(guard, low=min(guard.low, float(low)), high=max(guard.high, float(high)))
 
 
 def _extended(novelty: Novelty, x: NDArray[np.float32], seed: int) -> Novelty:

@@ -47,7 +47,7 @@ REASONS: dict[Flag, str] = {
     Flag.RESOLUTION_UNMATCHED: "the asked resolving power is above the spectrum's, or its own is unknown",
     Flag.UNREADABLE: "the file failed while it was read: every pixel is masked",
     Flag.OUT_OF_DISTRIBUTION: "unlike the spectra that the head learned from: do not trust its parameters",
-    Flag.OUTSIDE_LABELS: "a parameter lies beyond those of the stars that the head learned from",
+    Flag.OUTSIDE_LABELS: "a parameter, or the temperature, lies beyond those of the stars that the head learned from",
 }
 USER_BITS = range(24, 32)
 
