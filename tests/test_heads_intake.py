@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -558,6 +559,21 @@ def test_a_store_among_the_files_is_told(made: dict[str, Path], stores: dict[str
 
 
 # -- real files --------------------------------------------------------------------------------------------
+
+
+@real
+def test_the_built_in_head_flags_hot_stars_and_no_others(tmp_path: Path) -> None:
+    with (DATA / "lamost" / "labels.csv").open() as table:
+        rows = [row for row in csv.DictReader(table) if row["teff"] and float(row["snrg"]) > 20]
+    hot = [row["file"] for row in rows if float(row["teff"]) > 9000][:8]
+    usual = [row["file"] for row in rows if 5000 < float(row["teff"]) < 6000][:8]
+    files = tuple(str(DATA / "lamost" / "fits" / name) for name in hot + usual)
+    out = tmp_path / "c.parquet"
+    assert predict(PredictOptions(survey="lamost", files=files, out=out)) == 0
+    found = read(out)
+    flagged = dict(zip(found["id"].tolist(), (found["flags"] & Flag.OUTSIDE_LABELS).tolist(), strict=True))
+    ids = {row["file"]: int(row["obsid"]) for row in rows}
+    assert [bool(flagged[ids[name]]) for name in hot + usual] == [True] * 8 + [False] * 8
 
 
 @real
