@@ -8,7 +8,6 @@ A hidden folder beside the catalogue holds what is on the way, so that a run tha
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heads.library import ask_of_model
+from stores.atomic import remove_folder
 from stores.command import say
-from stores.errors import InputError, ModelError
+from stores.errors import InputError, ModelError, StoreError
 from stores.grid import Grid
 from stores.prepare import Preparation
 from stores.sample import SAMPLE_STARS, SURVEYS, BuiltInSample
@@ -89,6 +89,7 @@ def take_in(options: InputOptions, files: Sequence[str], need: Need, model: str 
 
     Raises InputError if nothing can be used; then nothing is left.
     """
+    _begin_anew(work)
     work.mkdir(parents=True, exist_ok=True)
     try:
         store, status = _spectra(options, files, need, work / "spectra.zarr")
@@ -129,6 +130,24 @@ def _spectra(options: InputOptions, files: Sequence[str], need: Need, out: Path)
         raise
 
 
+def _begin_anew(work: Path) -> None:
+    """Delete work with a damaged store in it, and say so: it can be made again, but not gone on with."""
+    from stores.soundness import refuse_missing_files, refuse_missing_markers
+    from stores.store import open_store
+
+    for path in work.glob("*.zarr"):
+        try:
+            store = open_store(path, unfinished=True)
+            if store.complete:
+                refuse_missing_markers(store)
+                refuse_missing_files(store)
+        except StoreError as error:
+            say(f"note: {str(error).partition(';')[0].rstrip('.')}; the work is begun anew.")
+            discard(work)
+            return
+
+
 def discard(work: Path) -> None:
     """Delete what was on the way."""
-    shutil.rmtree(work, ignore_errors=True)
+    if work.exists():
+        remove_folder(work)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tyro
 
+from stores.atomic import remove_rest
 from stores.column import ROW_COLUMNS, Column
 from stores.command import run_command, say
 from stores.errors import InputError, OptionError
@@ -122,6 +123,10 @@ class PredictOptions(InputOptions):
 
 def predict(options: PredictOptions) -> int:
     """Write the catalogue; returns the exit status."""
+    from heads.intake import Need, discard, take_in, work_folder
+
+    if options.out.name:
+        remove_rest(work_folder(options.out))
     options.check()
     from heads.bundle import load_head
     from heads.library import find_head
@@ -131,8 +136,6 @@ def predict(options: PredictOptions) -> int:
     if options.from_stores:
         _write(options, head, folder, options.store, options.embeddings, options.out)
         return 0
-    from heads.intake import Need, discard, take_in, work_folder
-
     need, work = Need.of(head.identity, folder), work_folder(options.out)
     taken = take_in(options, options.files, need, need.check_model(options.model), work)
     # in the work folder first: a run that is killed leaves nothing anywhere else

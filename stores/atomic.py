@@ -1,10 +1,11 @@
-"""Files that appear under their name only when they are whole, and say their name where the disk is full."""
+"""Files and folders that bear their name only while they are whole, and say it where the disk is full."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,22 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder that is renamed first: killed on the way, nothing half-removed has its name."""
+    remove_rest(folder)
+    os.replace(folder, _rest(folder))
+    remove_rest(folder)
+
+
+def remove_rest(folder: Path) -> None:
+    """Delete what a `remove_folder` that was killed has left."""
+    shutil.rmtree(_rest(folder), ignore_errors=True)
+
+
+def _rest(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name.lstrip('.')}.rest")
 
 
 @contextmanager

@@ -7,7 +7,6 @@ stores-ingest --survey fits1d miles/*.fits.gz --out miles.zarr --medium air --at
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from stores.atomic import remove_folder
 from stores.command import PARTIAL, run_command, say
 from stores.errors import InputError, OptionError, StoreError
 from stores.flags import Flag, count_flags
@@ -182,12 +182,20 @@ def finish(store: Store, failed: Iterable[Mapping[str, str]]) -> None:
     if _usable(store, counts):
         store.finish(failed)
         return
-    _tell_faults(counts, store.failures(failed))
-    shutil.rmtree(store.path)
+    failures = store.failures(failed)
+    remove_folder(store.path)
+    if counts[str(Flag.UNREADABLE.name)] == len(store) and _alike(failures):
+        raise InputError(f"none of {len(failures)} files can be used; the first: {failures[0]['reason']}")
+    _tell_faults(counts, failures)
     raise InputError(
         f"'{store.path}' is not written: not one spectrum has a usable pixel on the grid; check that the files "
         "are of that survey and reach the grid."
     )
+
+
+def _alike(failed: Sequence[Mapping[str, str]]) -> bool:
+    """Whether all files failed for the same reason."""
+    return len({entry["reason"].replace(entry["file"], "") for entry in failed}) == 1
 
 
 def report(store: Store, more: str = "stores-info lists them all") -> int:

@@ -373,6 +373,56 @@ def test_killed_it_goes_on_to_the_same_catalogue(
     assert [path.name for path in out.parent.iterdir()] == ["c.parquet"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_killed_while_it_clears_up_it_blocks_nothing(
+    overwrite: bool, made: dict[str, Path], files: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "c.parquet"
+    given = from_files("spectra", made, model, files, out, limit=5)
+
+    def killed(folder: Path, **more: Any) -> None:
+        if (lost := folder / "spectra.zarr" / "flux" / "zarr.json").exists():
+            lost.unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stores.atomic.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            predict(given)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".c.parquet.work.rest", "c.parquet"]
+    first = read(out)
+    if overwrite:
+        assert predict(replace(given, overwrite=True)) == 0
+        np.testing.assert_array_equal(read(out)["feh"], first["feh"])
+    else:
+        with pytest.raises(OptionError, match=r"c\.parquet' exists"):
+            predict(given)
+    assert [path.name for path in tmp_path.iterdir()] == ["c.parquet"]
+
+
+@pytest.mark.parametrize("lost", ["flux/c/0/0", "shards/00000/zarr.json", "zarr.json"])
+def test_work_that_is_damaged_is_begun_anew(
+    lost: str,
+    made: dict[str, Path],
+    files: Path,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "c.parquet"
+    given = from_files("spectra", made, model, files, out, limit=5, keep_work=True)
+    assert predict(given) == 0
+    first = read(out)
+    (tmp_path / ".c.parquet.work" / "spectra.zarr" / lost).unlink()
+    capsys.readouterr()
+    assert predict(replace(given, overwrite=True)) == 0
+    said = capsys.readouterr().err
+    assert f"spectra.zarr' is damaged: " in said
+    assert f"{lost} is missing; the work is begun anew.\n" in said
+    np.testing.assert_array_equal(read(out)["feh"], first["feh"])
+    assert SpectraStore.open(tmp_path / ".c.parquet.work" / "spectra.zarr").complete
+
+
 # -- the built-in sample -----------------------------------------------------------------------------------
 
 

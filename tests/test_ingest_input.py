@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from files import BIG_ID, truncate, write_desi_coadd, write_lamost, write_table
+from files import BIG_ID, truncate, write_desi_coadd, write_fits1d, write_lamost, write_table
 from ingest_made import GRID, ROWS, assert_same_store, big_table, command, made, options, stop_after
 
 from stores import Flag, Grid, Preparation, SpectraStore, prepare
@@ -111,7 +111,13 @@ def write_cut_off(folder: Path) -> list[Path]:
     return files
 
 
-@pytest.mark.parametrize("write", [write_off_the_grid, write_cut_off])
+def write_mixed(folder: Path) -> list[Path]:
+    files = write_cut_off(folder)
+    write_lamost(files[0], ivar=0.0, obsid=BIG_ID, n_pix=700)
+    return files
+
+
+@pytest.mark.parametrize("write", [write_off_the_grid, write_mixed])
 def test_without_a_usable_spectrum_no_store_is_left(
     write: Callable[[Path], list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,7 +133,40 @@ def test_without_a_usable_spectrum_no_store_is_left(
     assert f"NO_VALID_PIXELS {7 if len(files) > 1 else 5}, " in said
     if len(files) > 1:
         assert said.count("not usable: ") == 10
-        assert "and 2 more.\n" in said
+        assert "and 1 more.\n" in said
+
+
+def test_files_that_all_lack_the_same_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    files = [write_fits1d(tmp_path / "in" / f"star-{i}.fits", n_pix=700, seed=i) for i in range(1, 8)]
+    with pytest.raises(InputError) as caught:
+        ingest(options(tmp_path, *files, survey="fits1d"))
+    assert str(caught.value) == (
+        f"none of 7 files can be used; the first: '{files[0]}' does not say whether its wavelengths are in air or in "
+        "vacuum; add `--medium air` or `--medium vacuum`."
+    )
+    assert caught.value.exit_status == 2
+    assert "star-" not in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    made(tmp_path, *files, survey="fits1d", medium="air")
+
+
+def test_killed_while_it_removes_a_useless_store_it_blocks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+
+    def killed(folder: Path, **more: Any) -> None:
+        if (lost := folder / "zarr.json").exists():
+            lost.unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stores.atomic.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(options(tmp_path, *write_off_the_grid(tmp_path / "in")))
+    assert not (tmp_path / "out.zarr").exists()
+    assert len(made(tmp_path, big_table(tmp_path / "in"))) == ROWS
 
 
 def test_a_finished_store_without_a_usable_spectrum_is_no_success(
