@@ -44,7 +44,7 @@ class Choice:
             cells = []
             for label in labels:
                 mark = "*" if self.picked[label] == name else " "
-                cells.append(f"{errors[label]:>11.{0 if label == 'teff' else 3}f}{mark}")
+                cells.append(f"{errors.get(label, np.nan):>11.{0 if label == 'teff' else 3}f}{mark}")
             lines.append(f"{name:<16}" + "".join(cells))
         return "\n".join(lines)
 
@@ -77,7 +77,10 @@ def choose(sample: Sample, outcomes: dict[str, Outcome]) -> Choice:
     errors: dict[str, dict[str, float]] = {name: {} for name in outcomes}
     picked: dict[str, str] = {}
     for column, label in enumerate(sample.targets):
-        loss = _losses(sample.y[:, column], {name: one.value[:, column] for name, one in outcomes.items()})
+        # a head that is trained anew has no label that none of the stars has
+        given = {name: one for name, one in outcomes.items() if label in one.head.targets}
+        found = {name: one.value[:, one.head.targets.index(label)] for name, one in given.items()}
+        loss = _losses(sample.y[:, column], found)
         for name, values in loss.items():
             errors[name][label] = _mean(values, regimes)[0]
         names = list(loss)
@@ -88,12 +91,16 @@ def choose(sample: Sample, outcomes: dict[str, Outcome]) -> Choice:
             if gain > error and not harmed:
                 best = name
         picked[label] = best
+    return Choice(joined(outcomes, picked, {"held_out_error": errors}), picked, errors)
+
+
+def joined(outcomes: dict[str, Outcome], picked: dict[str, str], about: dict[str, Any] | None = None) -> Bundle:
+    """The heads of outcomes as one, each for the labels that it was picked for."""
     heads = {}
     for name in dict.fromkeys(picked.values()):
         head = outcomes[name].head
         heads[name] = replace(head, about={**head.about, **outcomes[name].told})
-    about: dict[str, Any] = {"picked": picked, "held_out_error": errors}
-    return Choice(Bundle(heads, picked, about), picked, errors)
+    return Bundle(heads, picked, {"picked": picked, **(about or {})})
 
 
 def _regimes(sample: Sample) -> list[NDArray[np.bool_]]:

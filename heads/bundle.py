@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heads.folder import HEAD, filling
+from heads.folder import HEAD, checksums, fault, filling
 from heads.head import FORMAT, Head, Prediction
 from heads.inputs import InputStores, Rows
 from stores.errors import ModelError
@@ -91,6 +91,7 @@ class Bundle:
             "of": self.of,
             "fingerprint": self.fingerprint,
             "about": self.about,
+            "files": checksums(folder),
             **provenance(),
         }
         (folder / HEAD).write_text(json.dumps(told, indent=1) + "\n")
@@ -100,6 +101,9 @@ class Bundle:
         """Read a bundle; raises ModelError if the folder holds none or is damaged."""
         told = read_json(Path(folder))
         try:
+            # bundles of earlier versions know no checksums; their parts do
+            if lost := fault(Path(folder), told.get("files", {})):
+                raise ModelError(f"the heads in '{folder}' are damaged ({lost}); copy or make them again.")
             of = dict(told["of"])
             heads = {name: Head.from_pretrained(Path(folder) / "parts" / name) for name in dict.fromkeys(of.values())}
             bundle = cls(heads, of, told["about"])

@@ -59,6 +59,13 @@ class Calibration:
                 factor[i, j] = _width(own)
         return cls(low, high, factor, count, feh)
 
+    def or_else(self, other: Calibration) -> Calibration:
+        """With the quantiles of another for labels of which no star was held out."""
+        bare = self.count[0] == 0
+        low, high = (np.where(bare[:, None], getattr(other, name), getattr(self, name)) for name in ("low", "high"))
+        factor, count = (np.where(bare, getattr(other, name), getattr(self, name)) for name in ("factor", "count"))
+        return Calibration(low, high, factor, count, self.feh)
+
     @classmethod
     def none(cls, k: int) -> Calibration:
         """Of a Gaussian: nothing was held out."""

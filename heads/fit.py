@@ -40,8 +40,12 @@ class FitOptions:
     most_steps: int = 20_000
 
     def __post_init__(self) -> None:
-        if not (self.epochs > 0 and self.batch_size >= 2 and self.learning_rate > 0 and self.checks >= 1):
-            raise OptionError("epochs and learning rate must be above 0, batches of 2 or more, checks 1 or more.")
+        for name, rate in (("epochs", self.epochs), ("learning rate", self.learning_rate)):
+            if not 0 < rate < math.inf:
+                raise OptionError(f"{name} {rate:g} must be a number above 0.")
+        for name, number, least in (("batch size", self.batch_size, 2), ("checks", self.checks, 1)):
+            if number < least:
+                raise OptionError(f"{name} {number} must be {least} or more.")
 
     def steps(self, n: int) -> int:
         """Steps for n training spectra."""

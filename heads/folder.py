@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from stores.atomic import full_disk_told
 from stores.errors import OptionError
+from stores.provenance import file_checksum
 
 HEAD = "head.json"
 
@@ -38,6 +39,25 @@ def refuse_folder(folder: Path) -> None:
         return
     if folder.exists() or folder.is_symlink():
         raise OptionError(f"'{folder}' exists and holds no head; choose another folder.")
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file by its path in the folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): file_checksum(path) for path in files}
+
+
+def fault(folder: Path, files: Mapping[str, str]) -> str:
+    """The first file that is not there or not as it was written, as a part of a sentence; empty if all are.
+
+    files: their checksums
+    """
+    for name, checksum in files.items():
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if file_checksum(folder / name) != checksum:
+            return f"{name} was changed after it was written"
+    return ""
 
 
 def _take_place(building: Path, folder: Path) -> None:

@@ -25,7 +25,7 @@ from torch import nn
 from heads.calibration import Calibration, Float
 from heads.encoder import ENCODED, source_features, with_encoders
 from heads.ensemble import Ensemble
-from heads.folder import HEAD, filling
+from heads.folder import HEAD, checksums, fault, filling
 from heads.guard import Guard
 from heads.inputs import InputStores, Rows
 from heads.network import HeadNetwork, NetworkOptions, load_network, save_network
@@ -34,7 +34,7 @@ from heads.sample import Sample, features
 from heads.scaling import Scaling
 from stores.errors import ModelError
 from stores.flags import Flag
-from stores.provenance import array_digest, file_checksum, provenance
+from stores.provenance import array_digest, provenance
 
 FORMAT = 1
 GUARD = "guard"  # the folder of its weights
@@ -170,13 +170,17 @@ class Head:
             return flags
         known = source_features(self.members, x)
         flags[self.novelty.unlike(known)] |= np.uint32(Flag.OUT_OF_DISTRIBUTION)
-        low, high = self.label_range.T
-        margin = OUTSIDE_MARGIN * (high - low)
-        outside = ((value < low - margin) | (value > high + margin)).any(axis=1)
+        outside = self.outside(value).any(axis=1)
         if self.guard is not None:
             outside |= self.guard.beyond(known)
         flags[outside] |= np.uint32(Flag.OUTSIDE_LABELS)
         return flags
+
+    def outside(self, value: Float) -> NDArray[np.bool_]:
+        """(n, k) True for values or labels (n, k) beyond those of the stars that the head learned from."""
+        low, high = self.label_range.T
+        margin = OUTSIDE_MARGIN * (high - low)
+        return np.asarray((value < low - margin) | (value > high + margin))
 
     @property
     def fingerprint(self) -> str:
@@ -226,7 +230,7 @@ class Head:
         save_arrays(
             {name: np.ascontiguousarray(value) for name, value in arrays.items()}, folder / "scaling.safetensors"
         )
-        told = {**self._json(), "files": _checksums(folder)}
+        told = {**self._json(), "files": checksums(folder)}
         (folder / HEAD).write_text(json.dumps(told, indent=1) + "\n")
 
     def _json(self) -> dict[str, Any]:
@@ -266,7 +270,8 @@ class Head:
         if not isinstance(told, dict) or told.get("kind") != "head" or told.get("format") != FORMAT:
             raise ModelError(f"'{folder}' holds no head of format {FORMAT}; make it again with heads-train.")
         try:
-            _refuse_changed(folder, told["files"])
+            if lost := fault(folder, told["files"]):
+                raise ModelError(f"the head in '{folder}' is damaged ({lost}); copy or make it again.")
             arrays = load_arrays(folder / "scaling.safetensors")
             network = NetworkOptions.from_json(told["network"])
             scalings = {
@@ -311,18 +316,3 @@ def mixture(values: Float, sigmas: Float) -> tuple[Float, Float]:
 def plain(member: nn.Module) -> HeadNetwork:
     """The network inside a member, whatever a strategy wrapped around it."""
     return next(module for module in member.modules() if isinstance(module, HeadNetwork))
-
-
-def _checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file by its path in the folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): file_checksum(path) for path in files}
-
-
-def _refuse_changed(folder: Path, files: Mapping[str, str]) -> None:
-    """Raise a ModelError for a file that is not there or not as it was written."""
-    for name, checksum in files.items():
-        whole = (folder / name).is_file()
-        if not whole or file_checksum(folder / name) != checksum:
-            fault = "was changed after it was written" if whole else "is missing"
-            raise ModelError(f"the head in '{folder}' is damaged ({name} {fault}); copy or make it again.")

@@ -60,6 +60,15 @@ INPUTS: dict[str, tuple[str, ...]] = {
 }
 
 
+FLAGS = {"spectra": "--store", "embeddings": "--embeddings"}
+
+
+def unread(name: str, given: Mapping[str, object]) -> list[str]:
+    """Kinds of stores that were given and that an input does not read."""
+    read = {BLOCKS[block].store for block in INPUTS.get(name, ())}
+    return [kind for kind, what in given.items() if what and read and kind not in read]
+
+
 @dataclass(frozen=True)
 class InputStores:
     """The stores of an input, by kind; rows are those of the first, joined with the other by id.
@@ -84,8 +93,7 @@ class InputStores:
             kind = BLOCKS[block].store
             path = paths[kind]
             if path is None:
-                flag = "--store" if kind == "spectra" else "--embeddings"
-                raise OptionError(f"input '{name}' needs a store of {kind}; name it with {flag}.")
+                raise OptionError(f"input '{name}' needs a store of {kind}; name it with {FLAGS[kind]}.")
             stores[kind] = kinds[kind].open(path)
         found = cls(name, stores)
         found._check_kin()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stores.errors import ModelError
+from stores.errors import ModelError, OptionError
 
 BUILT_IN = Path(__file__).parent / "models"
 
@@ -26,6 +26,18 @@ def find_head(name: str | Path) -> Path:
     raise ModelError(
         f"'{name}' holds no head and is none of the built-in ones ({shown}); name another, or make one with "
         "heads-train."
+    )
+
+
+def head_of_survey(survey: str) -> Path:
+    """The folder of the built-in head of a survey. Raises OptionError if there is none."""
+    known = built_in_heads()
+    if survey in known:
+        return BUILT_IN / survey
+    shown = f"only of {', '.join(known)}" if known else "nor of any other"
+    raise OptionError(
+        f"there is no built-in head of the survey '{survey}', {shown}; name one with --head: that of another survey "
+        "for a first look, or one that heads-train --base has taken to yours."
     )
 
 

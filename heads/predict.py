@@ -129,9 +129,9 @@ def predict(options: PredictOptions) -> int:
         remove_rest(work_folder(options.out))
     options.check()
     from heads.bundle import load_head
-    from heads.library import find_head
+    from heads.library import find_head, head_of_survey
 
-    folder = find_head(options.head or _survey(options))
+    folder = head_of_survey(_survey(options)) if options.head is None else find_head(options.head)
     head = load_head(folder, options.model)
     if options.from_stores:
         _write(options, head, folder, options.store, options.embeddings, options.out)
@@ -169,9 +169,13 @@ def _write(
 
     taken: where the stores are from, if they were made of files
     """
-    from heads.inputs import InputStores
+    from heads.inputs import FLAGS, InputStores, unread
 
-    stores = InputStores.open(head.identity["input"], spectra, embeddings)
+    name = head.identity["input"]
+    if taken is None:
+        for kind in unread(name, {"spectra": spectra, "embeddings": embeddings}):
+            say(f"note: the head reads {name} and no {kind}; {FLAGS[kind]} is not used.")
+    stores = InputStores.open(name, spectra, embeddings)
     stores.refuse_unlike(head.identity)
     n = len(stores) if options.limit is None else min(options.limit, len(stores))
     summary = Summary(head.targets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,10 +70,7 @@ class Sample:
             known &= among
         found = known & (rows >= 0)
         if not found.any():
-            raise InputError(
-                f"none of the {int(known.sum())} labelled ids is in '{stores.main.path}'; check that labels and store "
-                "are of the same survey."
-            )
+            raise _stranger(stores, labels, labels.id[known])
         flags = stores.main.read("flags")
         found[found] = (flags[rows[found]] & np.uint32(UNUSABLE)) == 0
         if not found.any():
@@ -123,6 +120,15 @@ class Sample:
         columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
         return Sample(blocks=blocks, targets=self.targets, **columns)
 
+    @property
+    def known_targets(self) -> tuple[str, ...]:
+        """Labels that one of these rows has."""
+        return tuple(name for name, column in zip(self.targets, self.y.T, strict=True) if np.isfinite(column).any())
+
+    def only(self, targets: tuple[str, ...]) -> Sample:
+        """The same rows with these labels alone."""
+        return replace(self, y=self.y[:, [self.targets.index(target) for target in targets]], targets=targets)
+
     def scalings(self) -> dict[str, Scaling]:
         """Standardisation of each block, learned from these rows."""
         return {name: Scaling.of(values, valid) for name, (values, valid) in self.blocks.items()}
@@ -157,6 +163,8 @@ class Sample:
             return (self.worth / self.worth.mean()).astype(np.float32)
         feh = self.y[:, self.targets.index("feh")]
         known = np.isfinite(feh)
+        if not known.any():
+            return self.weights(0)
         edges = np.arange(-6.0, 2.0, 0.05)
         counts = np.histogram(feh[known], edges, weights=self.worth[known])[0]
         reach = np.arange(-20, 21) * 0.05
@@ -167,6 +175,23 @@ class Sample:
         weight = np.where(known, np.minimum(weight / np.nanmean(weight), LARGEST_WEIGHT), 1.0)
         weight = weight * self.worth
         return (weight / weight.mean()).astype(np.float32)
+
+
+def _stranger(stores: InputStores, labels: Labels, ids: NDArray[np.int64]) -> InputError:
+    """What to say where no spectrum with labels is in all of the stores: which of them is of other spectra."""
+    alien = [store for store in stores.stores.values() if not (store.find(ids) >= 0).any()]
+    told = {store.path: f"'{store.path}' (survey {store.attributes['survey']})" for store in stores.stores.values()}
+    if len(alien) == 1 and len(told) == 2:
+        [own] = set(told) - {alien[0].path}
+        return InputError(
+            f"{told[alien[0].path]} has none of the {len(ids)} labelled ids, but {told[own]} has; name a store and "
+            "embeddings of the same spectra."
+        )
+    theirs = f"; the labels are of '{labels.notes['store']}'" if "store" in labels.notes else ""
+    return InputError(
+        f"none of the {len(ids)} labelled ids is in {' and '.join(told.values())}{theirs}; check that labels and "
+        "store are of the same survey."
+    )
 
 
 def merged_stars(parts: Sequence[Sample], names: Sequence[NDArray[np.int64]] = ()) -> NDArray[np.int64]:

@@ -22,6 +22,7 @@ from stores.labels import NONE, Labels
 
 if TYPE_CHECKING:
     from heads.calibration import Float
+    from heads.ranges import Ranges
 
 TEST = "test"
 
@@ -57,11 +58,17 @@ class Source:
         return {"stores": stores, "labels": {"file": self.spec, "fingerprint": self.labels.fingerprint}}
 
     def sample(
-        self, targets: tuple[str, ...], teff_range: tuple[float, float] | None = None, *, may_lack: bool = False
+        self,
+        targets: tuple[str, ...],
+        teff_range: tuple[float, float] | None = None,
+        ranges: Ranges | None = None,
+        *,
+        may_lack: bool = False,
     ) -> Sample:
-        """The usable stars that have a label, in a range of teff (K) if there is one.
+        """The usable stars that have a label.
 
-        may_lack: no star need be in that range
+        teff_range: in which their teff has to lie, K; ranges: in which other labels have to, where they are known
+        may_lack: no star need be in those
 
         A label that these stars lack altogether is unknown for all of them. Raises OptionError if they lack all, or
         teff where it is asked for, InputError for numbers that cannot be, or without any star.
@@ -80,11 +87,15 @@ class Source:
             sigmas={**self.labels.sigmas, **unknown},
             source={**self.labels.source, **nowhere},
         )
-        if teff_range is None:
+        if teff_range is None and not ranges:
             return Sample.join(self.stores, labels, targets)
-        sample = self._those(labels, targets, self._within(teff_range))
+        chosen = np.ones(len(self.labels), dtype=bool) if teff_range is None else self._within(teff_range)
+        for label, (low, high) in (ranges or {}).items():
+            if label in own:
+                chosen &= ~((own[label] < low) | (own[label] > high))
+        sample = self._those(labels, targets, chosen)
         if not (len(sample) or may_lack):
-            raise self.out_of_range()
+            raise self.out_of_range(teff_range, ranges)
         return sample
 
     def beyond(self, teff_range: tuple[float, float]) -> Sample:
@@ -93,13 +104,18 @@ class Source:
 
     def _those(self, labels: Labels, targets: tuple[str, ...], chosen: NDArray[np.bool_]) -> Sample:
         """As Sample.join, of some rows of the labels; none of them may be in the store."""
-        if not (chosen & (self.stores.rows_of(labels.id) >= 0)).any():
+        there = self.stores.rows_of(labels.id) >= 0
+        known = np.any([np.isfinite(labels.values[target]) for target in targets], axis=0)
+        if there.any() and not (chosen & known & there).any():
             return Sample.empty(self.stores, targets)
-        return Sample.join(self.stores, labels, targets, chosen)
+        return Sample.join(self.stores, labels, targets, chosen if there.any() else None)
 
-    def out_of_range(self) -> InputError:
-        """What to say if no star is in a range of temperatures."""
-        return InputError(f"no star of '{self.spec}' has a teff in that --teff-range; widen it.")
+    def out_of_range(self, teff_range: tuple[float, float] | None, ranges: Ranges | None) -> InputError:
+        """What to say if no star is in the ranges that were asked for."""
+        if not ranges:
+            return InputError(f"no star of '{self.spec}' has a teff in that --teff-range; widen it.")
+        more = "" if teff_range is None else " and that --teff-range"
+        return InputError(f"no star of '{self.spec}' has its labels in those --ranges{more}; widen them.")
 
     def teff_of(self, sample: Sample) -> Float:
         """The label teff (n,) of rows of its sample, K."""
@@ -112,7 +128,7 @@ class Source:
     def lacks(self, target: str) -> OptionError:
         """What to say of a label that there is not."""
         shown = ", ".join(self.labels.names) or "none"
-        return OptionError(f"'{self.spec}' has no label '{target}' (it has {shown}); check --targets.")
+        return OptionError(f"'{self.spec}' has no label '{target}' (it has {shown}); check --targets and --ranges.")
 
     def _refuse_absurd(self, target: str, value: Float) -> None:
         low, high = SENSIBLE.get(target, (-np.inf, np.inf))
@@ -168,6 +184,15 @@ def open_all(
     return [Source.open(stores, spec) for stores, spec in zip(opened, labels, strict=True)]
 
 
+def labelled(sources: Sequence[Source], targets: Sequence[str]) -> tuple[str, ...]:
+    """Those of the targets that the labels of a source know."""
+    return tuple(
+        target
+        for target in targets
+        if any(np.isfinite(source.labels.values.get(target, np.nan)).any() for source in sources)
+    )
+
+
 def parts(
     sources: Sequence[Source],
     targets: tuple[str, ...],
@@ -176,22 +201,26 @@ def parts(
     shares: Sequence[float] | None = None,
     calibrate: Sequence[bool] | None = None,
     teff_range: tuple[float, float] | None = None,
+    ranges: Ranges | None = None,
+    partial: bool = False,
 ) -> Parts:
     """The stars of sources, shared out.
+
+    teff_range, ranges: see Source.sample; partial: a label that no source has is unknown, as long as there are others
 
     replay: sources of another survey; their own stars of the part `test` are not learned from either
     shares: see Sample.concatenated; calibrate: which of the sources set uncertainties, all without
     teff_range: K, of the stars that are learned from; a source may be there for others alone
 
-    Raises InputError where none of those is learned from.
+    Raises InputError where none of those is learned from, OptionError for a label that no source has.
     """
-    for target in targets:
+    for target in (*(() if partial else targets), *(ranges or {})):
         if not any(target in source.labels.values for source in sources):
             raise sources[0].lacks(target)
-    joined = [("own", source, source.sample(targets, teff_range, may_lack=True)) for source in sources]
+    joined = [("own", source, source.sample(targets, teff_range, ranges, may_lack=True)) for source in sources]
     if not any(len(sample) for _, _, sample in joined):
-        raise sources[0].out_of_range()
-    joined += [("replayed", source, source.sample(targets, teff_range)) for source in replay]
+        raise sources[0].out_of_range(teff_range, ranges)
+    joined += [("replayed", source, source.sample(targets, teff_range, ranges)) for source in replay]
     if teff_range is not None:
         joined += [("beyond", source, source.beyond(teff_range)) for source in sources]
     all_sources, samples = [source for _, source, _ in joined], [sample for _, _, sample in joined]

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heads.ranges import parse_ranges, tell_outside
 from stores.command import run_command, say
 from stores.errors import OptionError
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from heads.training import TrainOptions
 
 AUTO = "auto"
+UNCHANGED = "zero_shot"  # the strategy that leaves a head as it is
 INPUT = "spectra"
 TARGETS = "teff,logg,feh,alphafe"
 
@@ -50,7 +52,8 @@ class HeadTrainOptions:
     labels: tuple[str, ...] = ()
     """Labels of each store: a table of stores-labels, or KIND:FILE as there."""
     targets: str | None = None
-    """Labels to learn, separated by commas (default: teff,logg,feh,alphafe); with --base, those of the base."""
+    """Labels to learn, separated by commas (default: those of teff,logg,feh,alphafe that there are); with --base,
+    those of the base."""
     out: Path
     """Folder of the head."""
     adapter: str | None = None
@@ -65,6 +68,8 @@ class HeadTrainOptions:
     """Labels of the source survey."""
     teff_range: tuple[float, float] | None = None
     """Only stars whose label teff lies in this range, K; the others teach a new head to flag such stars."""
+    ranges: tuple[str, ...] = ()
+    """LABEL=LOW:HIGH such as logg=0:5: leave out stars with a label outside; those without that label stay."""
     shares: tuple[float, ...] = ()
     """How much each store counts as a whole; every spectrum counts alike without."""
     calibrate_on: tuple[Path, ...] = ()
@@ -123,6 +128,7 @@ class HeadTrainOptions:
         around = next(parent for parent in self.out.absolute().parents if parent.exists())
         if not around.is_dir():
             raise OptionError(f"'{around}' is a file; choose another --out.")
+        self._check_numbers()
         count = _count(self.store, self.embeddings, self.labels)
         if self.shares and (len(self.shares) != count or not min(self.shares) > 0):
             raise OptionError(f"--shares needs a number above 0 for each of the {count} stores.")
@@ -135,9 +141,22 @@ class HeadTrainOptions:
             _count(self.replay_store, self.replay_embeddings, self.replay_labels, "--replay-")
         if self.teff_range is not None and not self.teff_range[0] < self.teff_range[1]:
             raise OptionError(f"--teff-range {self.teff_range[0]:g} {self.teff_range[1]:g} must rise.")
+        parse_ranges(self.ranges)
         for path in (*self.store, *self.embeddings, *self.replay_store, *self.replay_embeddings):
             if not path.exists():
                 raise OptionError(f"'{path}' does not exist; check the path.")
+
+    def _check_numbers(self) -> None:
+        """Refuse numbers that cannot work, by the names of their options."""
+        numbers = (("seeds", self.seeds, 1), ("seed", self.seed, 0), ("batch-size", self.batch_size, 2))
+        for name, number, least in numbers:
+            if number is not None and number < least:
+                raise OptionError(f"--{name} {number} must be {least} or more.")
+        for name, rate in (("epochs", self.epochs), ("learning-rate", self.learning_rate)):
+            if rate is not None and not 0 < rate < math.inf:
+                raise OptionError(f"--{name} {rate:g} must be a number above 0.")
+        if not 0 <= self.balance <= 1:
+            raise OptionError(f"--balance {self.balance:g} must lie between 0 and 1.")
 
 
 def _count(spectra: Sequence[Path], embeddings: Sequence[Path], labels: Sequence[str], flag: str = "--") -> int:
@@ -175,17 +194,20 @@ def train(options: HeadTrainOptions) -> int:
     base = None if options.base is None else _base(options, options.base)
     start = None if base is None else _start(options, base)
     name, identity = (options.input or INPUT, None) if start is None else (start.identity["input"], start.identity)
+    _tell_unread(options, name)
     sources = open_all(name, options.store, options.embeddings, options.labels, identity)
     old: list[Source] = []
-    if options.replay_labels and _replays(str(options.adapter)):
+    if options.adapter is not None and _replays(options):
         old = open_all(name, options.replay_store, options.replay_embeddings, options.replay_labels, identity)
     found = parts(
         sources,
-        options.target_names if base is None else base.targets,
+        _targets(options, sources) if base is None else base.targets,
         replay=old,
         shares=options.shares or None,
         calibrate=options.calibrates,
         teff_range=options.teff_range,
+        ranges=parse_ranges(options.ranges),
+        partial=base is not None,
     )
     _tell(found)
     calibrates = options.calibrates or [True] * len(sources)
@@ -205,6 +227,7 @@ def train(options: HeadTrainOptions) -> int:
     about |= {
         "base": {"path": str(options.base), "fingerprint": base.fingerprint, "about": before},
         "replay": [source.about for source in old],
+        "outside_base": tell_outside(base, str(options.base), found.training) if _bends(options) else {},
     }
     # heads of earlier versions remember no more than the fingerprint of their preparation
     start = replace(start, identity={**start.identity, "preprocessing": sources[0].stores.identity["preprocessing"]})
@@ -223,20 +246,27 @@ def _guard(found: Parts, head: Head, seed: int) -> Guard | None:
 
 def _base(options: HeadTrainOptions, folder: Path) -> Head:
     """The head to start from. Raises OptionError for one that does not do, or options that it contradicts."""
-    from heads.adapters import get_adapter
+    from difflib import get_close_matches
+
+    from heads.adapters import load_adapters
     from heads.bundle import load_head
     from heads.head import Head
     from heads.library import find_head
 
-    if options.adapter != AUTO:
-        get_adapter(str(options.adapter))
+    known = [AUTO, *load_adapters()]
+    if options.adapter not in known:
+        meant = get_close_matches(str(options.adapter), known, n=1)
+        hint = f" (perhaps you meant {meant[0]})" if meant else ""
+        raise OptionError(f"--adapter '{options.adapter}' is unknown{hint}; known ones are {', '.join(known)}.")
     base = load_head(find_head(folder))
     if not isinstance(base, Head):
         raise OptionError(f"'{folder}' joins several heads; start from a single one.")
     if base.adapter is not None:
         raise OptionError(f"'{folder}' was adapted by '{base.adapter}' already; start from the one before.")
     if options.targets is not None and set(options.target_names) != set(base.targets):
-        raise OptionError(f"'{folder}' gives {', '.join(base.targets)}; leave --targets out, or name just those.")
+        raise OptionError(
+            f"'{folder}' gives {', '.join(base.targets)}; leave --targets out: what the labels lack stays as it is there."
+        )
     if options.input not in (None, base.identity["input"]):
         raise OptionError(f"'{folder}' reads the input {base.identity['input']}, not {options.input}; leave it out.")
     return base
@@ -254,32 +284,84 @@ def _start(options: HeadTrainOptions, base: Head) -> Head:
     return base
 
 
-def _replays(adapter: str) -> bool:
-    """Whether stars of the source survey are of use, which is said where they are not."""
+def _tell_unread(options: HeadTrainOptions, name: str) -> None:
+    """Say which stores were named for nothing."""
+    from heads.inputs import FLAGS, unread
+
+    for kind in unread(name, {"spectra": options.store, "embeddings": options.embeddings}):
+        say(f"note: the head reads {name} and no {kind}; {FLAGS[kind]} is not used.")
+
+
+def _targets(options: HeadTrainOptions, sources: Sequence[Source]) -> tuple[str, ...]:
+    """The labels of a new head: those asked for, else the usual ones that there are; says which there are not."""
+    from heads.sources import labelled
+
+    wanted = options.target_names
+    found = labelled(sources, wanted)
+    if options.targets is not None or found in ((), wanted):
+        return wanted
+    lacking = " or ".join(name for name in wanted if name not in found)
+    say(f"note: the labels have no {lacking}; the head is for {', '.join(found)}.")
+    return found
+
+
+def _replays(options: HeadTrainOptions) -> bool:
+    """Whether there are stars of the source survey to replay; says where they are of no use, or lacking."""
+    from heads.adapters import load_adapters
+
+    named, given = str(options.adapter), bool(options.replay_labels)
+    wanting = [name for name, one in load_adapters().items() if one.replays and named in (name, AUTO)]
+    if given and not wanting:
+        say(f"note: the strategy '{named}' replays no stars; those of --replay-labels are not read.")
+    if wanting and not given:
+        say(
+            f"note: the strategy '{' and '.join(wanting)}' replays stars of the source survey, and --replay-labels "
+            "names none: it goes without, and may forget the kinds of stars that are in the source only."
+        )
+    return given and bool(wanting)
+
+
+def _bends(options: HeadTrainOptions) -> bool:
+    """Whether the weights or uncertainties of the base are those that are changed."""
     from heads.adapters import get_adapter
 
-    if adapter == AUTO or get_adapter(adapter).replays:
-        return True
-    say(f"note: the strategy '{adapter}' replays no stars; those of --replay-labels are not read.")
-    return False
+    return options.adapter == AUTO or get_adapter(str(options.adapter)).from_base
 
 
 def _adapted(base: Head, options: HeadTrainOptions, how: TrainOptions, found: Parts) -> Head | Bundle:
     """The base, taken to other stars, with what is told of its training."""
-    from heads.auto import adapt_auto
+    from heads.adapters import get_adapter
+    from heads.auto import adapt_auto, joined
     from heads.training import adapt_head
 
     assert options.adapter is not None
     base = replace(base, about={})
+    known = found.training.known_targets
+    unknown = [target for target in base.targets if target not in known]
+    if unknown:
+        say(
+            f"note: none of the stars to learn from has a label {' or '.join(unknown)}; the head gives "
+            f"{'it' if len(unknown) == 1 else 'them'} as '{options.base}' does, with its uncertainties."
+        )
     if options.adapter == AUTO:
         chosen = adapt_auto(base, found.training, how, replay=found.replay, watch=_watch)
         print(chosen.table())
         say(f"picked: {', '.join(f'{label} by {name}' for label, name in chosen.picked.items())}.")
         return chosen.head
+    if unknown and get_adapter(options.adapter).encodes:
+        raise OptionError(
+            f"'{options.adapter}' needs stars with every label of '{options.base}', and none has {unknown[0]}; add "
+            "labels of it, or take another strategy."
+        )
     outcome = adapt_head(
         base, found.training, options.adapter, how, replay=found.replay, watch=_watch(options.adapter)
     )
-    return replace(outcome.head, about=outcome.told)
+    if not unknown or options.adapter == UNCHANGED:
+        return replace(outcome.head, about=outcome.told)
+    # nothing holds a label that no star has while the weights that all labels share move
+    kept = adapt_head(base, found.training, UNCHANGED, how)
+    picked = {target: options.adapter if target in known else UNCHANGED for target in base.targets}
+    return joined({options.adapter: outcome, UNCHANGED: kept}, picked)
 
 
 def _finish(head: Head | Bundle, options: HeadTrainOptions, found: Parts, about: dict[str, Any]) -> int:

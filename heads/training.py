@@ -54,8 +54,9 @@ class TrainOptions:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.seeds < 1 or self.seed < 0:
-            raise OptionError(f"seeds {self.seeds} must be 1 or more and seed {self.seed} 0 or more.")
+        for name, number, least in (("seeds", self.seeds, 1), ("seed", self.seed, 0)):
+            if number < least:
+                raise OptionError(f"{name} {number} must be {least} or more.")
         if not 0 <= self.balance <= 1:
             raise OptionError(f"balance {self.balance:g} must lie between 0 and 1.")
         self.fit_of(FitOptions())
@@ -100,7 +101,7 @@ def train_head(
     watch: Watch = iter,
 ) -> Outcome:
     """A head trained on a sample alone. Raises InputError for fewer stars than can be learned from."""
-    _enough(sample)
+    _enough(sample, sample.targets)
     if "spectrum" in sample.blocks:
         raise OptionError(
             "a new head cannot read the input encoded; train one for embedding, and adapt it by lora_encoder."
@@ -141,17 +142,20 @@ def adapt_head(
 
     replay: stars of the source survey, for strategies that want them; without any they go without
 
+    A label that none of the stars has teaches nothing: its uncertainties stay those of the base, and its values change
+    as far as the strategy changes what all labels share. A head that is trained anew does not give it.
+
     Raises InputError for too few stars, OptionError for labels that the base lacks or a base that is adapted already.
     """
     strategy = get_adapter(adapter)
     if not strategy.from_base:
-        return train_head(sample, base.identity, options, watch)
+        return train_head(sample.only(sample.known_targets), base.identity, options, watch)
     if sample.targets != base.targets:
         lacking = sorted(set(sample.targets) - set(base.targets)) or list(sample.targets)
         raise OptionError(f"the base head gives {', '.join(base.targets)}, not {', '.join(lacking)}; ask for those.")
     if base.adapter is not None:
         raise OptionError(f"the base head was adapted by '{base.adapter}' already; start from the one before.")
-    _enough(sample)
+    _enough(sample, ())
     if strategy.encodes:
         base = encoding(base)
         if "spectrum" not in sample.blocks:
@@ -202,6 +206,7 @@ def _judged(
     value, sigma = np.where(unseen[:, None], value, np.nan), np.where(unseen[:, None], sigma, np.nan)
     feh = head.targets.index("feh") if "feh" in head.targets else None
     calibration = Calibration.of(_calibrating(sample, unseen), value[unseen], sigma[unseen], feh)
+    calibration = calibration.or_else(head.calibration)
     return Outcome(replace(head, calibration=calibration), history, unseen, value, sigma, *weights)
 
 
@@ -215,13 +220,13 @@ def _calibrating(sample: Sample, unseen: NDArray[np.bool_]) -> Float:
     return np.where(own | ~own.any(axis=0), y, np.nan)
 
 
-def _enough(sample: Sample) -> None:
+def _enough(sample: Sample, needed: tuple[str, ...]) -> None:
+    """Refuse too few stars, and those without any of the labels that are needed."""
     stars = len(np.unique(sample.star))
     if stars < LEAST_STARS:
         raise InputError(f"{stars} labelled stars are too few to learn from; {LEAST_STARS} are the least.")
-    for target, column in zip(sample.targets, sample.y.T, strict=True):
-        if not np.isfinite(column).any():
-            raise InputError(f"none of the {stars} stars to learn from has a label {target}; add labels of it.")
+    if lacking := [target for target in needed if target not in sample.known_targets]:
+        raise InputError(f"none of the {stars} stars to learn from has a label {lacking[0]}; add labels of it.")
 
 
 def _wrapped(strategy: Adapter, base: Head, seed: int) -> list[nn.Module]:
@@ -245,7 +250,7 @@ def _held(sample: Sample, options: TrainOptions) -> NDArray[np.bool_]:
 
 
 def _range(y: Float) -> Float:
-    return np.stack([np.nanmin(y, axis=0), np.nanmax(y, axis=0)], axis=1)
+    return np.stack([np.fmin.reduce(y, axis=0), np.fmax.reduce(y, axis=0)], axis=1)  # NaN where none is known
 
 
 def _wider(one: Float, other: Float) -> Float:

@@ -51,6 +51,10 @@ def sentence(box: str) -> str:
     if found := re.match(r"Error parsing (\S+): no type matching (.+) could be instantiated from \[(.*?)\]\.", first):
         kinds = found[2].removeprefix("{None}|").strip("{}")
         return f"{found[1]} takes {kinds}, not {found[3]}"
+    if found := re.match(r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.+)", first):
+        return f"{found[1]} takes INT, not {found[2].rstrip('.')}"
+    if found := re.match(r"Error parsing (\S+): could not convert string to float: (.+)", first):
+        return f"{found[1]} takes FLOAT, not {found[2].rstrip('.')}"
     if found := re.match(r"Error parsing (\S+): (.+)", first):
         return f"{found[1]} cannot be read ({found[2].rstrip('.')})"
     if first.startswith("Missing from"):

@@ -329,9 +329,18 @@ def test_a_head_learns_its_labels() -> None:
 # -- what cannot work --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 1}, {"learning_rate": 0}, {"checks": 0}])
-def test_options_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match="must be above 0, batches of 2 or more"):
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"epochs": 0}, r"epochs 0 must be a number above 0\."),
+        ({"epochs": float("inf")}, r"epochs inf must be a number above 0\."),
+        ({"learning_rate": 0}, r"learning rate 0 must be a number above 0\."),
+        ({"batch_size": 1}, r"batch size 1 must be 2 or more\."),
+        ({"checks": 0}, r"checks 0 must be 1 or more\."),
+    ],
+)
+def test_options_that_cannot_work_are_refused(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
         FitOptions(**wrong)
 
 

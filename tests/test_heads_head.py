@@ -373,6 +373,22 @@ def test_a_bundle_that_is_damaged_is_one_sentence(content: str, head: Head, tmp_
         assert str(tmp_path / "both") in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["head.json", "scaling.safetensors", "members/1/model.safetensors"])
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_damaged_part_of_a_bundle_is_named_with_the_bundle(
+    name: str, gone: bool, head: Head, tmp_path: Path
+) -> None:
+    Bundle({"one": head, "other": head}, {"feh": "one", "teff": "other"}).save_pretrained(tmp_path / "both")
+    broken = tmp_path / "both" / "parts" / "other" / name
+    broken.unlink() if gone else broken.write_bytes(broken.read_bytes()[:-9])
+    fault = "is missing" if gone else "was changed after it was written"
+    with pytest.raises(ModelError) as caught:
+        load_head(tmp_path / "both")
+    assert str(caught.value) == (
+        f"the heads in '{tmp_path / 'both'}' are damaged (parts/other/{name} {fault}); copy or make them again."
+    )
+
+
 # -- the package -------------------------------------------------------------------------------------------
 
 NAMES = {

@@ -417,7 +417,7 @@ def test_work_that_is_damaged_is_begun_anew(
     capsys.readouterr()
     assert predict(replace(given, overwrite=True)) == 0
     said = capsys.readouterr().err
-    assert f"spectra.zarr' is damaged: " in said
+    assert "spectra.zarr' is damaged: " in said
     assert f"{lost} is missing; the work is begun anew.\n" in said
     np.testing.assert_array_equal(read(out)["feh"], first["feh"])
     assert SpectraStore.open(tmp_path / ".c.parquet.work" / "spectra.zarr").complete
@@ -562,6 +562,11 @@ def test_heads_are_found_by_name_or_folder(
         Path(about(tmp_path / f"{name}.parquet")["head"]["path"]).name for name in ("store", "sample", "desi")
     ]
     assert heads_used == ["lamost", "lamost", "desi"]
+    for survey, words in (("fits1d", "survey 'fits1d', only of desi, lamost;"), ("sdss", "survey 'sdss', only of")):
+        given = PredictOptions(survey=survey, files=(str(tmp_path),), out=tmp_path / "other.parquet")
+        with pytest.raises(OptionError, match=f"no built-in head of the {words}.* name one with --head: ") as caught:
+            predict(given)
+        assert len(str(caught.value).splitlines()) == 1
     labels = HeadTrainOptions(
         store=(stores["spectra"],), labels=("x",), adapter="full", base=Path("sdss"), out=tmp_path / "head"
     )

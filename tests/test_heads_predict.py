@@ -222,6 +222,16 @@ def test_columns_of_labels_that_are_not_known_have_no_unit() -> None:
     assert columns["age_sigma"].description == "age, one calibrated sigma"
 
 
+def test_a_store_that_the_head_does_not_read_is_told(
+    head: Path, paths: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = PredictOptions(head=head, embeddings=paths["embeddings"], out=tmp_path / "c.parquet")
+    predict(given)
+    assert "is not used" not in capsys.readouterr().err
+    predict(replace(given, store=paths["spectra"], overwrite=True))
+    assert "note: the head reads embedding and no spectra; --store is not used.\n" in capsys.readouterr().err
+
+
 # -- what is refused ---------------------------------------------------------------------------------------
 
 

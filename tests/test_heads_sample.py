@@ -180,6 +180,24 @@ def test_joins_that_give_nothing_are_one_sentence(tmp_path: Path) -> None:
         Sample.join(stores, labels.take(np.array([0, 1])), TARGETS)
 
 
+@pytest.mark.parametrize("alien", ["spectra", "embeddings"])
+def test_stores_of_other_spectra_than_the_labels_are_told_from_each_other(alien: str, tmp_path: Path) -> None:
+    ids = {"spectra": make_ids(12), "embeddings": make_ids(12), alien: make_ids(12) + 500}
+    spectra = make_spectra(tmp_path / "s.zarr", 12, ids=ids["spectra"]).path
+    embeddings = make_embeddings(tmp_path / "e.zarr", 12, ids=ids["embeddings"]).path
+    labels = replace(make_labels(make_ids(12), make_truth(12)), notes={"store": "labelled.zarr"})
+    other, own = ("s.zarr", "e.zarr") if alien == "spectra" else ("e.zarr", "s.zarr")
+    with pytest.raises(InputError) as caught:
+        Sample.join(InputStores.open("fused", spectra, embeddings), labels, TARGETS)
+    assert str(caught.value) == (
+        f"'{tmp_path / other}' (survey made) has none of the 12 labelled ids, but '{tmp_path / own}' (survey made) "
+        "has; name a store and embeddings of the same spectra."
+    )
+    both = replace(labels, id=labels.id + 1000)
+    with pytest.raises(InputError, match=r"s\.zarr' .* and '.*e\.zarr' .*; the labels are of 'labelled\.zarr'; check"):
+        Sample.join(InputStores.open("fused", spectra, embeddings), both, TARGETS)
+
+
 # -- which stores ------------------------------------------------------------------------------------------
 
 

@@ -436,6 +436,155 @@ def test_a_base_that_knows_a_fingerprint_only_is_completed(
     assert head.identity["preprocessing"] == whole
 
 
+# -- labels that the base does not know, or that are not there ----------------------------------------------
+
+
+def bare_labels(survey: dict[str, Path], folder: Path, *, column: bool = False) -> dict[str, Path]:
+    """The same survey without the label teff, or with a column of it that is empty."""
+    labels = Labels.load(survey["labels"])
+    truth = {"feh": labels.values["feh"], **({"teff": np.full(N, np.nan)} if column else {})}
+    return {**survey, "labels": save_labels(folder / "bare.parquet", labels.id, truth, slice(TRAIN, N))}
+
+
+def test_labels_beyond_those_of_the_base_are_told_and_left_out(
+    base: Path, elsewhere: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    low, high = Head.from_pretrained(base).label_range[1]
+    labels = Labels.load(elsewhere["labels"])
+    values = {name: np.clip(value, -2.5, 1e5) for name, value in labels.values.items()}
+    values["teff"] = np.clip(values["teff"], low, high)
+    replace(labels, values=values).save(tmp_path / "tame.parquet")
+    tame = {**elsewhere, "labels": tmp_path / "tame.parquet"}
+    before = made(tmp_path / "before", tame, **adapted(base, adapter="full", epochs=1.0))
+    assert before.about["outside_base"] == {}
+    assert "warning" not in capsys.readouterr().err
+    values["teff"][:7] = 12000.0
+    values["teff"][[7, TRAIN]] = high + 0.01 * (high - low), 2e4  # hardly beyond; kept apart
+    values["feh"][8:10] = -6.0
+    replace(labels, values=values).save(tmp_path / "hot.parquet")
+    survey = {**elsewhere, "labels": tmp_path / "hot.parquet"}
+    wild = made(tmp_path / "wild", survey, **adapted(base, adapter="full", epochs=1.0))
+    said = capsys.readouterr().err
+    assert (
+        f"warning: 7 of {TRAIN} labels teff are outside {low:.0f} to {high:.0f} K, the range that '{base}' learned "
+        f"from (they span {values['teff'][:TRAIN].min():.0f} to 12000 K): such stars make a head worse for all "
+        f"others; leave them out with --teff-range {low:.0f} {high:.0f}.\n"
+    ) in said
+    assert f"warning: 2 of {TRAIN} labels feh are outside -" in said
+    [option] = [word.rstrip(".") for word in said.split() if word.startswith("feh=")]
+    assert wild.about["outside_base"] == {"feh": 2, "teff": 7}
+    for strategy, warned in (("zero_shot", True), ("auto", True), ("scratch", False)):
+        train(options(tmp_path / strategy, survey, **adapted(base, adapter=strategy, epochs=1.0)))
+        assert ("warning: 7 of" in capsys.readouterr().err) == warned
+    more: dict[str, Any] = {"teff_range": (low - 100, high + 100), "ranges": (option,)}
+    kept = made(tmp_path / "kept", survey, **adapted(base, adapter="full", epochs=1.0), **more)
+    assert "warning" not in capsys.readouterr().err
+    assert kept.about["spectra"] == TRAIN - 9
+    assert kept.about["options"]["ranges"] == [option]
+
+
+def test_stars_without_a_label_are_in_every_range_of_it(one: dict[str, Path], tmp_path: Path) -> None:
+    labels = Labels.load(one["labels"])
+    values = {name: column.copy() for name, column in labels.values.items()}
+    source = {name: column.copy() for name, column in labels.source.items()}
+    values["teff"][:10], source["teff"][:10] = np.nan, -1
+    replace(labels, values=values, source=source).save(tmp_path / "some.parquet")
+    sources = open_all("embedding", (), [one["store"]], [str(tmp_path / "some.parquet")])
+    chosen = parts(sources, ("feh",), ranges={"teff": (5200.0, 5800.0), "feh": (-2.0, 9.0)})
+    teff, feh = values["teff"], values["feh"]
+    inside = (np.isnan(teff) | ((teff >= 5200) & (teff <= 5800))) & (feh >= -2)
+    assert chosen.training.id.tolist() == labels.id[:TRAIN][inside[:TRAIN]].tolist()
+    assert chosen.test.id.tolist() == labels.id[TRAIN:][inside[TRAIN:]].tolist()
+    assert 0 < inside[:10].sum() < 10
+
+
+@pytest.mark.parametrize("column", [False, True])
+@pytest.mark.parametrize("name", [*STRATEGIES, "auto"])
+def test_a_label_that_is_not_there_stays_that_of_the_base(
+    name: str,
+    column: bool,
+    base: Path,
+    elsewhere: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bare = bare_labels(elsewhere, tmp_path, column=column)
+    assert train(options(tmp_path / "head", bare, **adapted(base, adapter=name, epochs=3.0))) == 0
+    said = capsys.readouterr().err
+    assert (
+        f"note: none of the stars to learn from has a label teff; the head gives it as '{base}' does, with its "
+        "uncertainties.\n"
+    ) in said
+    head, before = load_head(tmp_path / "head"), Head.from_pretrained(base)
+    assert set(head.targets) == set(before.targets)
+    found, old = (one.predict(embeddings=elsewhere["store"]) for one in (head, before))
+    for what in ("value", "sigma", "low90", "high"):
+        np.testing.assert_array_equal(getattr(found, what)["teff"], getattr(old, what)["teff"])
+    if name not in ("zero_shot", "auto"):
+        assert isinstance(head, Bundle)
+        assert head.of == {"feh": name, "teff": "zero_shot"}
+    # what there are labels of is judged by them
+    assert not np.array_equal(found.sigma["feh"], old.sigma["feh"])
+    assert [target for target, measured in head.about["test"].items() if measured] == ["feh"]
+
+
+def test_without_iron_a_head_is_adapted_too(base: Path, elsewhere: dict[str, Path], tmp_path: Path) -> None:
+    labels = Labels.load(elsewhere["labels"])
+    truth = {"teff": labels.values["teff"]}
+    bare = {**elsewhere, "labels": save_labels(tmp_path / "teff.parquet", labels.id, truth, slice(TRAIN, N))}
+    assert train(options(tmp_path / "head", bare, **adapted(base, adapter="auto", epochs=1.0))) == 0
+    head = load_head(tmp_path / "head")
+    assert isinstance(head, Bundle)
+    assert head.of["feh"] == "zero_shot"
+
+
+def test_usual_targets_are_those_that_there_are(
+    one: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = made(tmp_path / "head", one, targets=None)
+    assert head.targets == ("teff", "feh")
+    assert "note: the labels have no logg or alphafe; the head is for teff, feh.\n" in capsys.readouterr().err
+    empty = bare_labels(one, tmp_path, column=True)
+    assert made(tmp_path / "feh", empty, targets=None).targets == ("feh",)
+    refused(options(tmp_path / "asked", one, targets="teff,logg"), OptionError, "has no label 'logg'")
+    labels = Labels.load(one["labels"])
+    save_labels(tmp_path / "age.parquet", labels.id, {"age": labels.values["teff"]}, None)
+    unusual = {**one, "labels": tmp_path / "age.parquet"}
+    refused(options(tmp_path / "none", unusual, targets=None), OptionError, "has no label 'teff' (it has age)")
+
+
+# -- what is of no use -------------------------------------------------------------------------------------
+
+
+def test_stores_that_the_head_does_not_read_are_told(
+    base: Path, elsewhere: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spectra = make_spectra(tmp_path / "s.zarr", N, ids=BIG_ID + 2000 + np.arange(N)).path
+    made(tmp_path / "head", elsewhere, store=(spectra,), **adapted(base, adapter="zero_shot"))
+    assert "note: the head reads embedding and no spectra; --store is not used.\n" in capsys.readouterr().err
+    made(tmp_path / "new", elsewhere, store=(spectra,), input="spectra", epochs=1)
+    assert "note: the head reads spectra and no embeddings; --embeddings is not used.\n" in capsys.readouterr().err
+    made(tmp_path / "both", elsewhere, store=(spectra,), input="fused", epochs=1)
+    assert "is not used" not in capsys.readouterr().err
+
+
+def test_a_strategy_without_stars_to_replay_says_so(
+    base: Path, elsewhere: dict[str, Path], one: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "note: the strategy 'anchored' replays stars of the source survey, and --replay-labels names none"
+    replay = {"replay_embeddings": (one["store"],), "replay_labels": (str(one["labels"]),)}
+    calls: list[tuple[str, dict[str, Any], bool]] = [
+        ("anchored", {}, True),
+        ("anchored", replay, False),
+        ("auto", {}, True),
+        ("kriging", {}, False),
+    ]
+    for name, more, told in calls:
+        given = adapted(base, adapter=name, epochs=1.0, overwrite=True)
+        assert train(options(tmp_path / "head", elsewhere, **given, **more)) == 0
+        assert (words in capsys.readouterr().err) == told
+
+
 # -- what cannot work --------------------------------------------------------------------------------------
 
 
@@ -488,13 +637,20 @@ def refused(given: HeadTrainOptions, kind: type[SpectraBridgeError], *words: str
             InputError,
             ("labelled stars are too few to learn from; 10 are the least",),
         ),
-        ({"seeds": 0}, OptionError, ("seeds 0 must be 1 or more",)),
-        ({"seed": -1}, OptionError, ("seed -1",)),
+        ({"seeds": 0}, OptionError, ("--seeds 0 must be 1 or more.",)),
+        ({"seeds": -1}, OptionError, ("--seeds -1 must be 1 or more.",)),
+        ({"seed": -1}, OptionError, ("--seed -1 must be 0 or more.",)),
         ({"balance": 2.0}, OptionError, ("balance 2 must lie between 0 and 1",)),
-        ({"epochs": 0.0}, OptionError, ("epochs and learning rate must be above 0",)),
-        ({"epochs": float("nan")}, OptionError, ("epochs and learning rate must be above 0",)),
-        ({"learning_rate": -1.0}, OptionError, ("epochs and learning rate must be above 0",)),
-        ({"batch_size": 1}, OptionError, ("batches of 2 or more",)),
+        ({"epochs": 0.0}, OptionError, ("--epochs 0 must be a number above 0.",)),
+        ({"epochs": float("nan")}, OptionError, ("--epochs nan must be a number above 0.",)),
+        ({"epochs": float("inf")}, OptionError, ("--epochs inf must be a number above 0.",)),
+        ({"learning_rate": -1.0}, OptionError, ("--learning-rate -1 must be a number above 0.",)),
+        ({"batch_size": 1}, OptionError, ("--batch-size 1 must be 2 or more.",)),
+        ({"ranges": ("feh",)}, OptionError, ("--ranges feh is not LABEL=LOW:HIGH",)),
+        ({"ranges": ("feh=1:0",)}, OptionError, ("--ranges feh=1:0 is not LABEL=LOW:HIGH with LOW below HIGH",)),
+        ({"ranges": ("feh=0:1", "feh=0:2")}, OptionError, ("--ranges names 'feh' twice",)),
+        ({"ranges": ("vsini=0:1",)}, OptionError, ("has no label 'vsini' (it has feh, teff)",)),
+        ({"ranges": ("feh=7:8",)}, InputError, ("no star of", "in those --ranges; widen them")),
         ({"replay_labels": ("a",)}, OptionError, ("--replay-labels is for taking a --base to another survey",)),
         ({"out": Path(".")}, OptionError, ("names no folder of its own",)),
     ],
@@ -512,7 +668,12 @@ def test_options_that_cannot_work_are_refused(
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [
-        ({"adapter": "magic"}, OptionError, ("adapter 'magic' is unknown; known ones are",)),
+        ({"adapter": "magic"}, OptionError, ("--adapter 'magic' is unknown; known ones are auto, scratch,",)),
+        (
+            {"adapter": "krigin"},
+            OptionError,
+            ("'krigin' is unknown (perhaps you meant kriging); known ones are auto",),
+        ),
         ({"base": Path("gone")}, ModelError, ("'gone' holds no head",)),
         ({"targets": "feh,vsini"}, OptionError, ("base' gives feh, teff; leave --targets out",)),
         ({"targets": "feh"}, OptionError, ("base' gives feh, teff; leave --targets out",)),
@@ -550,19 +711,12 @@ def test_a_base_that_was_adapted_is_refused(base: Path, elsewhere: dict[str, Pat
     refused(given, OptionError, "once' was adapted by 'kriging' already")
 
 
-def test_a_label_of_the_base_that_the_labels_lack_is_refused(
-    base: Path, elsewhere: dict[str, Path], tmp_path: Path
-) -> None:
-    truth = make_truth(N, 7)
-    ids = BIG_ID + 2000 + np.arange(N)
-    save_labels(tmp_path / "feh.parquet", ids, {"feh": truth["feh"]}, None)
-    given = options(
-        tmp_path / "head", {**elsewhere, "labels": tmp_path / "feh.parquet"}, **adapted(base, adapter="full")
-    )
-    refused(given, OptionError, "feh.parquet' has no label 'teff' (it has feh)")
-    save_labels(tmp_path / "nan.parquet", ids, {"feh": truth["feh"], "teff": np.full(N, np.nan)}, None)
-    given = replace(given, labels=(str(tmp_path / "nan.parquet"),))
-    refused(given, InputError, "none of the 80 stars to learn from has a label teff")
+def test_labels_with_none_of_the_base_are_refused(base: Path, elsewhere: dict[str, Path], tmp_path: Path) -> None:
+    logg = {"logg": np.linspace(1.0, 4.0, N)}
+    save_labels(tmp_path / "logg.parquet", BIG_ID + 2000 + np.arange(N), logg, None)
+    survey = {**elsewhere, "labels": tmp_path / "logg.parquet"}
+    given = options(tmp_path / "head", survey, **adapted(base, adapter="full"))
+    refused(given, OptionError, "logg.parquet' has no label 'feh' (it has logg)")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -30,6 +30,8 @@ class Options:
     """Of velocities."""
     workers: int = 1
     """Processes."""
+    share: float = 1.0
+    """Of them."""
     labels: tuple[str, ...] = field(default=())
     """Names."""
 
@@ -48,7 +50,9 @@ CASES = {
     "--out x --medium water": "--medium cannot be 'water', but air or vacuum",
     "--out x --radial-range 1 2 3": "--radial-range takes FLOAT FLOAT, not '1', '2', '3'",
     "--out x --radial-range a b": "--radial-range takes FLOAT FLOAT, not 'a', 'b'",
-    "--out x --workers 1.5": "--workers cannot be read (invalid literal for int() with base 10: '1.5')",
+    "--out x --workers 1.5": "--workers takes INT, not '1.5'",
+    "--out x --workers two": "--workers takes INT, not 'two'",
+    "--out x --share half": "--share takes FLOAT, not 'half'",
 }
 
 
