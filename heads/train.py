@@ -265,7 +265,7 @@ def _base(options: HeadTrainOptions, folder: Path) -> Head:
         raise OptionError(f"'{folder}' was adapted by '{base.adapter}' already; start from the one before.")
     if options.targets is not None and set(options.target_names) != set(base.targets):
         raise OptionError(
-            f"'{folder}' gives {', '.join(base.targets)}; leave --targets out: what the labels lack stays as it is there."
+            f"'{folder}' gives {', '.join(base.targets)}; leave --targets out: what the labels lack stays as it is."
         )
     if options.input not in (None, base.identity["input"]):
         raise OptionError(f"'{folder}' reads the input {base.identity['input']}, not {options.input}; leave it out.")

@@ -585,8 +585,52 @@ def test_a_column_of_names_is_no_id_unless_asked(tmp_path: Path) -> None:
     read = read_catalogue("table", tmp_path / "t.csv")
     assert read.id is None
     assert (read.ra[0], read.dec[0]) == (187.5, -0.5)
-    with pytest.raises(InputError, match=r"t\.csv'.* id 'HD 1' is not a 64-bit integer"):
+    assert read.cuts == (Cut("an integer as id, unlike 'HD 1': not matched by it", 1),)
+    with pytest.raises(
+        InputError, match=r"t\.csv': id 'HD 1' is not a 64-bit integer, and neither is any other; name"
+    ):
         read_catalogue("table", tmp_path / "t.csv", columns={"id": "id"})
+
+
+@pytest.mark.parametrize("columns", [{}, {"id": "id"}])
+def test_text_among_ids_is_counted_and_left_out(columns: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"id,feh\n{BIG_ID},-1\nHD 2,-2\n,-3\nHD 4,-4\n-9,-5\n")
+    read = read_catalogue("table", tmp_path / "t.csv", columns=columns)
+    assert read.id is not None
+    assert read.id.tolist() == [BIG_ID, 0, 0, 0, 0]
+    assert read.cuts == (Cut("an integer as id, unlike 'HD 2': not matched by it", 2),)
+
+
+def test_ids_that_are_all_text_or_floats_are_refused_where_nothing_else_matches(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,feh\nHD 1,-1\nHD 2,-2\n")
+    pq.write_table(pa.table({"id": [1.0, 2.0], "feh": [0.0, 0.5]}), tmp_path / "t.parquet")
+    for name, word in (("t.csv", "HD 1"), ("t.parquet", "1.0")):
+        with pytest.raises(InputError) as error:
+            read_catalogue("table", tmp_path / name)
+        assert str(error.value) == (
+            f"'{tmp_path / name}': id '{word}' is not a 64-bit integer, and neither is any other; name the right "
+            "column with stores-labels --columns id=NAME."
+        )
+    (tmp_path / "gaia.csv").write_text(f"id,gaia,feh\nHD 1,{BIG_ID},-1\n")
+    read = read_catalogue("table", tmp_path / "gaia.csv")
+    assert read.gaia is not None
+    assert read.gaia.tolist() == [BIG_ID]
+
+
+def test_text_among_numbers_is_counted_and_unknown(tmp_path: Path) -> None:
+    text = "id,teff,feh,sigma_feh,logg\n1,5000,<-2,0.1,nan\n2,hot,-1,,NaN\n3,,nan,big,\n4,4000,weak,0.2,\n"
+    (tmp_path / "t.csv").write_text(text)
+    pq.write_table(pa.table({"id": [1, 2], "feh": ["-1", "rich"], "teff": ["nan", ""]}), tmp_path / "t.parquet")
+    read = read_catalogue("table", tmp_path / "t.csv")
+    np.testing.assert_array_equal(read.values["teff"], [5000, np.nan, np.nan, 4000])
+    np.testing.assert_array_equal(read.values["feh"], [np.nan, -1, np.nan, np.nan])
+    assert np.isnan(read.values["logg"]).all()  # a column of nothing but nan is one of unknown labels
+    assert read.cuts == (
+        Cut("a number as teff, unlike 'hot': taken as unknown", 1),
+        Cut("a number as feh, unlike '<-2': taken as unknown", 2),
+        Cut("a number as sigma of feh, unlike 'big': taken as unknown", 1),
+    )
+    assert read_catalogue("table", tmp_path / "t.parquet").cuts[0].rows == 1
 
 
 def test_faults_of_files_are_one_sentence(folder: Path, tmp_path: Path) -> None:

@@ -759,7 +759,8 @@ def test_too_few_stars_are_refused(one: dict[str, Path], tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (["a1,-1,5000", "a2,-2,5100"], ("no spectrum of the store has a label from table",)),
+        (["a1,-1,5000", "a2,-2,5100"], ("labels.csv': id 'a1' is not a 64-bit integer, and neither is any other",)),
+        (["1,-1,5000", "2,-2,5100"], ("no spectrum of the store has a label from table",)),
         ([f"{BIG_ID},-1,5000", f"{BIG_ID},-2,5100"], ("too few",)),
         ([f"{BIG_ID},bad,5000"], ("labels.csv': column feh holds no numbers",)),
         ([f"{BIG_ID},-1"], ("labels.csv': row 1 has 2 fields, not 3",)),

@@ -55,7 +55,7 @@ class Columns:
     def numbers(self, *names: str) -> Float:
         """The first of these columns as (n,) float64; NaN where blank or no number, and everywhere if none is there.
 
-        Limits such as '<4.6' are no numbers. A column without any number is refused.
+        Limits such as '<4.6' are no numbers. A column of nothing but such is refused, and one that is blank is not.
         """
         values = self.find(*names)
         if values is None:
@@ -64,12 +64,17 @@ class Columns:
             raise InputError(f"'{self.path}': column {names[0]} does not hold one number in every row.")
         if values.dtype.kind in "fiub":
             return values.astype(np.float64)
-        words = [_plain(word) for word in values.tolist()]
-        parsed = np.array([_number(word) for word in words], dtype=np.float64)
-        if any(words) and not np.isfinite(parsed).any():
-            first = next(word for word in words if word)
-            raise InputError(f"'{self.path}': column {names[0]} holds no numbers, but '{first}'; check its name.")
+        parsed = np.array([_number(_plain(word)) for word in values.tolist()], dtype=np.float64)
+        if not np.isfinite(parsed).any() and (texts := self.texts(*names)):
+            raise InputError(f"'{self.path}': column {names[0]} holds no numbers, but '{texts[0]}'; check its name.")
         return parsed
+
+    def texts(self, *names: str) -> list[str]:
+        """What the first of these columns has in place of numbers, cell by cell; blank ones are left out."""
+        values = self.find(*names)
+        if values is None or values.dtype.kind in "fiub":
+            return []
+        return [word for word in map(_plain, values.tolist()) if word and not _is_number(word)]
 
     def bits(self, *names: str) -> NDArray[np.int64]:
         """The first of these columns as a bitmask (n,); 0 everywhere if none is there."""
@@ -267,6 +272,14 @@ def _number(word: str) -> float:
     with suppress(ValueError):
         return float(word.translate(MINUS))
     return np.nan
+
+
+def _is_number(word: str) -> bool:
+    """Whether it is one to a reader of numbers, nan included."""
+    with suppress(ValueError):
+        float(word.translate(MINUS))
+        return True
+    return False
 
 
 def _angle(word: str, hours: bool) -> float:

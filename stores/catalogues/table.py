@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stores.catalogue import Catalogue
+from stores.catalogue import Catalogue, Cut
 from stores.catalogues import CatalogueOptions, catalogue
 from stores.catalogues.columns import Columns, load_columns
 from stores.errors import InputError, OptionError
+from stores.spectrum import as_id
 
 # what a column stands for -> its usual names
 NAMES = {
@@ -56,27 +57,55 @@ def read(path: Path, options: CatalogueOptions) -> Catalogue:
     epoch = table.numbers(*of("epoch", NAMES["epoch"]))
     if options.epoch is not None:
         epoch = np.where(np.isfinite(epoch), epoch, options.epoch)
+    cuts = [
+        Cut(f"a number as {label}, unlike '{texts[0]}': taken as unknown", len(texts))
+        for label, names in (labels | {f"sigma of {label}": names for label, names in sigmas.items()}).items()
+        if (texts := table.texts(*names))
+    ]
+    ra, dec = table.degrees(*of("ra", NAMES["ra"]), hours=True), table.degrees(*of("dec", NAMES["dec"]))
+    ids = {meaning: _ids(table, meaning, of(meaning, NAMES[meaning])) for meaning in ("id", "gaia")}
+    for meaning, (found, texts) in ids.items():
+        elsewhere = np.isfinite(ra).any() or any(other is not None for other, _ in ids.values())
+        if texts and found is None and (meaning in named or not elsewhere):
+            raise InputError(
+                f"'{path}': {meaning} '{texts[0]}' is not a 64-bit integer, and neither is any other; name the right "
+                f"column with stores-labels --columns {meaning}=NAME."
+            )
+        if texts:
+            cuts.append(Cut(f"an integer as {meaning}, unlike '{texts[0]}': not matched by it", len(texts)))
     return Catalogue(
         "table",
         {label: table.numbers(*names) for label, names in labels.items()},
         {label: table.numbers(*names) for label, names in sigmas.items()},
-        id=_ids(table, "id", named),
-        gaia=_ids(table, "gaia", named),
-        ra=table.degrees(*of("ra", NAMES["ra"]), hours=True),
-        dec=table.degrees(*of("dec", NAMES["dec"])),
+        id=ids["id"][0],
+        gaia=ids["gaia"][0],
+        ra=ra,
+        dec=dec,
         pmra=table.numbers(*of("pmra", NAMES["pmra"])),
         pmdec=table.numbers(*of("pmdec", NAMES["pmdec"])),
         epoch=epoch,
+        cuts=tuple(cuts),
     )
 
 
-def _ids(table: Columns, meaning: str, named: dict[str, str]) -> NDArray[np.int64] | None:
-    if meaning in named:
-        return table.ids(named[meaning])
-    try:
-        return table.ids(*NAMES[meaning])
-    except InputError:  # a column `id` of names is none of ids
-        return None
+def _ids(table: Columns, meaning: str, names: tuple[str, ...]) -> tuple[NDArray[np.int64] | None, list[str]]:
+    """Ids (n,), 0 where there is none, or None if no row has one; and what stands in place of some.
+
+    A column `id` of names is none of ids, and such a table is matched otherwise.
+    """
+    values = table.find(*names)
+    if values is None or values.dtype.kind in "iu":
+        return table.ids(*names), []
+    ids = np.zeros(table.n, dtype=np.int64)
+    texts = []
+    for row, word in enumerate(table.words(*names).tolist()):
+        if word.lower() in ("", "nan"):
+            continue
+        try:
+            ids[row] = max(as_id([word])[0], 0)
+        except InputError:
+            texts.append(word)
+    return (ids if ids.any() else None), texts
 
 
 def _error_names(names: tuple[str, ...]) -> tuple[str, ...]:
