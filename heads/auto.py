@@ -95,11 +95,13 @@ def choose(sample: Sample, outcomes: dict[str, Outcome]) -> Choice:
 
 
 def joined(outcomes: dict[str, Outcome], picked: dict[str, str], about: dict[str, Any] | None = None) -> Bundle:
-    """The heads of outcomes as one, each for the labels that it was picked for."""
+    """The heads of outcomes as one, each for the labels that it was picked for, and flagging those alone."""
     heads = {}
     for name in dict.fromkeys(picked.values()):
         head = outcomes[name].head
-        heads[name] = replace(head, about={**head.about, **outcomes[name].told})
+        given = np.array([picked.get(label) == name for label in head.targets])
+        limits = np.where(given[:, None], head.label_range, np.nan)
+        heads[name] = replace(head, label_range=limits, about={**head.about, **outcomes[name].told})
     return Bundle(heads, picked, {"picked": picked, **(about or {})})
 
 

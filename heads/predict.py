@@ -174,7 +174,7 @@ def _write(
     name = head.identity["input"]
     if taken is None:
         for kind in unread(name, {"spectra": spectra, "embeddings": embeddings}):
-            say(f"note: the head reads {name} and no {kind}; {FLAGS[kind]} is not used.")
+            say(f"note: the head reads the input {name}; {FLAGS[kind]} is not used.")
     stores = InputStores.open(name, spectra, embeddings)
     stores.refuse_unlike(head.identity)
     n = len(stores) if options.limit is None else min(options.limit, len(stores))

@@ -288,8 +288,12 @@ def _tell_unread(options: HeadTrainOptions, name: str) -> None:
     """Say which stores were named for nothing."""
     from heads.inputs import FLAGS, unread
 
-    for kind in unread(name, {"spectra": options.store, "embeddings": options.embeddings}):
-        say(f"note: the head reads {name} and no {kind}; {FLAGS[kind]} is not used.")
+    own = {"spectra": options.store, "embeddings": options.embeddings}
+    old = {"spectra": options.replay_store, "embeddings": options.replay_embeddings}
+    flags = [FLAGS[kind] for kind in unread(name, own)]
+    flags += [FLAGS[kind].replace("--", "--replay-") for kind in unread(name, old)]
+    for flag in flags:
+        say(f"note: the head reads the input {name}; {flag} is not used.")
 
 
 def _targets(options: HeadTrainOptions, sources: Sequence[Source]) -> tuple[str, ...]:

@@ -173,6 +173,23 @@ def test_the_mixture_of_members_has_their_mean_and_all_their_variance() -> None:
     np.testing.assert_allclose(sigma, draws.std(axis=(0, 3)), rtol=0.02)
 
 
+def test_labels_without_a_star_keep_the_quantiles_of_another() -> None:
+    y, value, sigma = draw("gaussian", 300, 0, 1.5)
+    both = np.concatenate([y, y], axis=1)
+    twice = (value.repeat(2, axis=1), sigma.repeat(2, axis=1))
+    whole = Calibration.of(both, *twice, 0)
+    both[:, y.shape[1] :] = np.nan
+    bare = Calibration.of(both, *twice, 0)
+    wide = Calibration(whole.low * 3, whole.high * 3, whole.factor * 3, whole.count * 3, 0)
+    found, k = bare.or_else(wide), y.shape[1]
+    for name in ("low", "high", "factor", "count"):
+        kept, own, other = (getattr(one, name) for one in (found, bare, wide))
+        np.testing.assert_array_equal(kept[:, :k], own[:, :k])
+        np.testing.assert_array_equal(kept[:, k:], other[:, k:])
+        assert kept.shape == own.shape
+    assert whole.or_else(wide).as_json() == whole.as_json()
+
+
 # -- stars that set the uncertainties ----------------------------------------------------------------------
 
 FEW_STEPS = TrainOptions(

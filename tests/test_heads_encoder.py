@@ -359,6 +359,14 @@ def test_what_it_cannot_adapt_is_told(given: HeadTrainOptions, bases: dict[str, 
         )
 
 
+def test_labels_that_lack_one_of_the_base_are_refused(given: HeadTrainOptions, tmp_path: Path) -> None:
+    whole = Labels.load(given.labels[0])
+    feh = {"feh": whole.values["feh"]}
+    replace(make_labels(whole.id, feh), split=whole.split, parts=whole.parts).save(tmp_path / "feh.parquet")
+    bare = replace(given, labels=(str(tmp_path / "feh.parquet"),))
+    refused(bare, OptionError, "'lora_encoder' needs stars with every label of", "none has teff; add labels of it, or")
+
+
 def test_auto_leaves_it_out(bases: dict[str, Path], embeddings: Path, labels: Path) -> None:
     base = Head.from_pretrained(bases["embedding"])
     stars = Sample.join(InputStores.open("embedding", embeddings=embeddings), Labels.load(labels), TARGETS)

@@ -229,7 +229,7 @@ def test_a_store_that_the_head_does_not_read_is_told(
     predict(given)
     assert "is not used" not in capsys.readouterr().err
     predict(replace(given, store=paths["spectra"], overwrite=True))
-    assert "note: the head reads embedding and no spectra; --store is not used.\n" in capsys.readouterr().err
+    assert "note: the head reads the input embedding; --store is not used.\n" in capsys.readouterr().err
 
 
 # -- what is refused ---------------------------------------------------------------------------------------

@@ -528,6 +528,18 @@ def test_a_label_that_is_not_there_stays_that_of_the_base(
     assert [target for target, measured in head.about["test"].items() if measured] == ["feh"]
 
 
+def test_a_part_flags_only_the_labels_that_it_gives(base: Path, elsewhere: dict[str, Path], tmp_path: Path) -> None:
+    """What becomes of teff in the part that has not seen any is in no catalogue, and no reason for a flag."""
+    bare = bare_labels(elsewhere, tmp_path)
+    train(options(tmp_path / "head", bare, **adapted(base, adapter="full", epochs=1.0)))
+    head = load_head(tmp_path / "head")
+    assert isinstance(head, Bundle)
+    low, high = Head.from_pretrained(base).label_range.T
+    for name, own in (("full", 0), ("zero_shot", 1)):
+        far = np.array([high + (high - low)])
+        assert head.heads[name].outside(far).tolist() == [[own == 0, own == 1]]
+
+
 def test_without_iron_a_head_is_adapted_too(base: Path, elsewhere: dict[str, Path], tmp_path: Path) -> None:
     labels = Labels.load(elsewhere["labels"])
     truth = {"teff": labels.values["teff"]}
@@ -560,10 +572,14 @@ def test_stores_that_the_head_does_not_read_are_told(
     base: Path, elsewhere: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spectra = make_spectra(tmp_path / "s.zarr", N, ids=BIG_ID + 2000 + np.arange(N)).path
-    made(tmp_path / "head", elsewhere, store=(spectra,), **adapted(base, adapter="zero_shot"))
-    assert "note: the head reads embedding and no spectra; --store is not used.\n" in capsys.readouterr().err
+    replay = {"replay_store": (spectra,), "replay_embeddings": (elsewhere["store"],), "replay_labels": ("x",)}
+    made(tmp_path / "head", elsewhere, store=(spectra,), **adapted(base, adapter="zero_shot"), **replay)
+    said = capsys.readouterr().err
+    assert [line for line in said.splitlines() if "is not used" in line] == [
+        f"note: the head reads the input embedding; {flag} is not used." for flag in ("--store", "--replay-store")
+    ]
     made(tmp_path / "new", elsewhere, store=(spectra,), input="spectra", epochs=1)
-    assert "note: the head reads spectra and no embeddings; --embeddings is not used.\n" in capsys.readouterr().err
+    assert "note: the head reads the input spectra; --embeddings is not used.\n" in capsys.readouterr().err
     made(tmp_path / "both", elsewhere, store=(spectra,), input="fused", epochs=1)
     assert "is not used" not in capsys.readouterr().err
 
