@@ -21,11 +21,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heads.notes import replays, tell_unknown, tell_unread, usual_targets
 from heads.ranges import parse_ranges, tell_outside
 from stores.command import run_command, say
 from stores.errors import OptionError
 
 if TYPE_CHECKING:
+    from heads.adapters import Adapter
     from heads.bundle import Bundle
     from heads.guard import Guard
     from heads.head import Head
@@ -194,14 +196,22 @@ def train(options: HeadTrainOptions) -> int:
     base = None if options.base is None else _base(options, options.base)
     start = None if base is None else _start(options, base)
     name, identity = (options.input or INPUT, None) if start is None else (start.identity["input"], start.identity)
-    _tell_unread(options, name)
+    tell_unread(
+        name,
+        {"spectra": options.store, "embeddings": options.embeddings},
+        {"spectra": options.replay_store, "embeddings": options.replay_embeddings},
+    )
+    strategies = _strategies(options)
     sources = open_all(name, options.store, options.embeddings, options.labels, identity)
     old: list[Source] = []
-    if options.adapter is not None and _replays(options):
+    if replays(strategies, bool(options.replay_labels)):
         old = open_all(name, options.replay_store, options.replay_embeddings, options.replay_labels, identity)
+    targets = options.target_names if base is None else base.targets
+    if base is None and options.targets is None:
+        targets = usual_targets(targets, sources)
     found = parts(
         sources,
-        _targets(options, sources) if base is None else base.targets,
+        targets,
         replay=old,
         shares=options.shares or None,
         calibrate=options.calibrates,
@@ -223,11 +233,12 @@ def train(options: HeadTrainOptions) -> int:
         outcome = train_head(found.training, sources[0].stores.identity, how, _watch("training"))
         head = replace(outcome.head, guard=_guard(found, outcome.head, how.seed), about=outcome.told)
         return _finish(head, options, found, about)
+    bends = any(one.from_base for one in strategies)
     before = {name: value for name, value in base.about.items() if name != "history"}
     about |= {
         "base": {"path": str(options.base), "fingerprint": base.fingerprint, "about": before},
         "replay": [source.about for source in old],
-        "outside_base": tell_outside(base, str(options.base), found.training) if _bends(options) else {},
+        "outside_base": tell_outside(base, str(options.base), found.training) if bends else {},
     }
     # heads of earlier versions remember no more than the fingerprint of their preparation
     start = replace(start, identity={**start.identity, "preprocessing": sources[0].stores.identity["preprocessing"]})
@@ -284,52 +295,14 @@ def _start(options: HeadTrainOptions, base: Head) -> Head:
     return base
 
 
-def _tell_unread(options: HeadTrainOptions, name: str) -> None:
-    """Say which stores were named for nothing."""
-    from heads.inputs import FLAGS, unread
-
-    own = {"spectra": options.store, "embeddings": options.embeddings}
-    old = {"spectra": options.replay_store, "embeddings": options.replay_embeddings}
-    flags = [FLAGS[kind] for kind in unread(name, own)]
-    flags += [FLAGS[kind].replace("--", "--replay-") for kind in unread(name, old)]
-    for flag in flags:
-        say(f"note: the head reads the input {name}; {flag} is not used.")
-
-
-def _targets(options: HeadTrainOptions, sources: Sequence[Source]) -> tuple[str, ...]:
-    """The labels of a new head: those asked for, else the usual ones that there are; says which there are not."""
-    from heads.sources import labelled
-
-    wanted = options.target_names
-    found = labelled(sources, wanted)
-    if options.targets is not None or found in ((), wanted):
-        return wanted
-    lacking = " or ".join(name for name in wanted if name not in found)
-    say(f"note: the labels have no {lacking}; the head is for {', '.join(found)}.")
-    return found
-
-
-def _replays(options: HeadTrainOptions) -> bool:
-    """Whether there are stars of the source survey to replay; says where they are of no use, or lacking."""
+def _strategies(options: HeadTrainOptions) -> list[Adapter]:
+    """The one that was asked for, or all where each label gets its own; none without a base."""
     from heads.adapters import load_adapters
 
-    named, given = str(options.adapter), bool(options.replay_labels)
-    wanting = [name for name, one in load_adapters().items() if one.replays and named in (name, AUTO)]
-    if given and not wanting:
-        say(f"note: the strategy '{named}' replays no stars; those of --replay-labels are not read.")
-    if wanting and not given:
-        say(
-            f"note: the strategy '{' and '.join(wanting)}' replays stars of the source survey, and --replay-labels "
-            "names none: it goes without, and may forget the kinds of stars that are in the source only."
-        )
-    return given and bool(wanting)
-
-
-def _bends(options: HeadTrainOptions) -> bool:
-    """Whether the weights or uncertainties of the base are those that are changed."""
-    from heads.adapters import get_adapter
-
-    return options.adapter == AUTO or get_adapter(str(options.adapter)).from_base
+    if options.adapter is None:
+        return []
+    known = load_adapters()
+    return list(known.values()) if options.adapter == AUTO else [known[options.adapter]]
 
 
 def _adapted(base: Head, options: HeadTrainOptions, how: TrainOptions, found: Parts) -> Head | Bundle:
@@ -342,11 +315,7 @@ def _adapted(base: Head, options: HeadTrainOptions, how: TrainOptions, found: Pa
     base = replace(base, about={})
     known = found.training.known_targets
     unknown = [target for target in base.targets if target not in known]
-    if unknown:
-        say(
-            f"note: none of the stars to learn from has a label {' or '.join(unknown)}; the head gives "
-            f"{'it' if len(unknown) == 1 else 'them'} as '{options.base}' does, with its uncertainties."
-        )
+    tell_unknown(unknown, str(options.base))
     if options.adapter == AUTO:
         chosen = adapt_auto(base, found.training, how, replay=found.replay, watch=_watch)
         print(chosen.table())
