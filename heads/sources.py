@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from heads.guard import Border
 from heads.inputs import InputStores
-from heads.sample import Sample, merged_stars
+from heads.sample import UNUSABLE, Sample, merged_stars
 from stores.catalogue import SENSIBLE, UNITS
 from stores.errors import InputError, OptionError
 from stores.labels import NONE, Labels
@@ -104,7 +104,9 @@ class Source:
 
     def _those(self, labels: Labels, targets: tuple[str, ...], chosen: NDArray[np.bool_]) -> Sample:
         """As Sample.join, of some rows of the labels; none of them may be in the store."""
-        there = self.stores.rows_of(labels.id) >= 0
+        rows = self.stores.rows_of(labels.id)
+        there = rows >= 0
+        there[there] = (self.stores.main.read("flags")[rows[there]] & np.uint32(UNUSABLE)) == 0
         known = np.any([np.isfinite(labels.values[target]) for target in targets], axis=0)
         if there.any() and not (chosen & known & there).any():
             return Sample.empty(self.stores, targets)

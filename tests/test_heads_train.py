@@ -483,6 +483,22 @@ def test_labels_beyond_those_of_the_base_are_told_and_left_out(
     assert kept.about["options"]["ranges"] == [option]
 
 
+@pytest.mark.parametrize("beyond", ["unknown", "unusable"])
+def test_stars_outside_a_range_may_be_of_no_use(beyond: str, tmp_path: Path) -> None:
+    """A temperature that is not known lies neither inside nor beyond, and a spectrum may be empty."""
+    truth = {name: value.copy() for name, value in make_truth(30).items()}
+    truth["teff"] = np.clip(truth["teff"], 4600.0, 6400.0)
+    truth["teff"][4] = np.nan if beyond == "unknown" else 9000.0
+    empty = (4,) if beyond == "unusable" else ()
+    store = make_spectra(tmp_path / "s.zarr", 30, empty=empty).path
+    ids = BIG_ID + np.arange(30)
+    labels = save_labels(tmp_path / "l.parquet", ids, truth, None)
+    found = parts(open_all("spectra", [store], (), [str(labels)]), TARGETS, teff_range=(4500.0, 6500.0))
+    assert set(ids) - set(found.training.id.tolist()) == {ids[4]}
+    assert found.border is not None
+    assert len(found.border.beyond) == 0
+
+
 def test_stars_without_a_label_are_in_every_range_of_it(one: dict[str, Path], tmp_path: Path) -> None:
     labels = Labels.load(one["labels"])
     values = {name: column.copy() for name, column in labels.values.items()}
@@ -759,7 +775,9 @@ def test_labels_of_another_survey_are_refused(
     one: dict[str, Path], elsewhere: dict[str, Path], tmp_path: Path
 ) -> None:
     given = options(tmp_path / "head", {**one, "labels": elsewhere["labels"]})
-    refused(given, InputError, f"none of the {N} labelled ids is in", "one.zarr'", "of the same survey")
+    words = (f"none of the {N} labelled ids is in", "one.zarr'", "of the same survey")
+    refused(given, InputError, *words)
+    refused(replace(given, teff_range=(4000.0, 7500.0), ranges=("feh=-3:0",)), InputError, *words)
 
 
 def test_too_few_stars_are_refused(one: dict[str, Path], tmp_path: Path) -> None:
