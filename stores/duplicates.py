@@ -6,7 +6,6 @@ sound file, so this is mended once all shards are made.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,5 +70,5 @@ def _write_flags(store: Store, shard: int, old: NDArray[np.uint32], new: NDArray
     values = {name: store.read(name, store.rows(shard)) for name in store.columns}
     marker = store.marker(shard)
     # a marker over files that are half rewritten would be trusted by the next run
-    shutil.rmtree(store.path / marker_path(shard))
+    store.place.delete(marker_path(shard))
     store.write_shard(shard, {**values, "flags": new}, marker)

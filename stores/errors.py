@@ -3,6 +3,7 @@
     SpectraBridgeError      every fault that a user can mend; its text is one sentence
     ├── InputError          a file, row or catalogue cannot be used
     ├── StoreError          a store is missing, unfinished, damaged or of another job
+    ├── PlaceError          object storage cannot be reached, or refuses
     ├── ModelError          a model directory or its weights cannot be used
     └── OptionError         an option has a value that cannot work
 
@@ -25,6 +26,10 @@ class InputError(SpectraBridgeError):
 
 class StoreError(SpectraBridgeError):
     """A store that is missing, unfinished, damaged or belongs to another job."""
+
+
+class PlaceError(SpectraBridgeError):
+    """Object storage that cannot be reached, or refuses; says nothing of what lies there."""
 
 
 class ModelError(SpectraBridgeError):

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stores.errors import StoreError
+from stores.errors import PlaceError, StoreError
 from stores.flags import Flag
-from stores.provenance import array_digest, file_checksum, fingerprint
-from stores.store import Store, attributes_checksum, marker_path
+from stores.provenance import array_digest, fingerprint
+from stores.store import Store, attributes_checksum, marker_file
 
 
 def faults_of(store: Store) -> Iterator[tuple[int, list[str]]]:
@@ -25,22 +25,18 @@ def faults_of(store: Store) -> Iterator[tuple[int, list[str]]]:
 
 def refuse_missing_files(store: Store) -> None:
     """Raise StoreError if a data file is not there: Zarr reads a missing one as fill values without a word."""
-    for name in store.columns:
-        for shard in range(store.n_shards):
-            file = store.file(name, shard)
-            if not (store.path / file).is_file():
-                raise StoreError(f"'{store.path}' is damaged: {file} is missing; run stores-verify on it.")
+    files = (store.file(name, shard) for name in store.columns for shard in range(store.n_shards))
+    if file := store.place.lacking(files):
+        raise StoreError(f"'{store.path}' is damaged: {file} is missing; run stores-verify on it.")
 
 
 def refuse_missing_markers(store: Store) -> None:
     """Raise StoreError if a shard of a finished store has lost its marker."""
-    for shard in range(store.n_shards):
-        marker = f"{marker_path(shard)}/zarr.json"
-        if not (store.path / marker).is_file():
-            raise StoreError(
-                f"'{store.path}' is damaged: {marker} is missing; copy it again from where it is sound, or delete it "
-                "and run the command again."
-            )
+    if marker := store.place.lacking(map(marker_file, range(store.n_shards))):
+        raise StoreError(
+            f"'{store.path}' is damaged: {marker} is missing; copy it again from where it is sound, or delete it "
+            "and run the command again."
+        )
 
 
 def _told(store: Store, faults: Iterator[str]) -> list[str]:
@@ -49,6 +45,8 @@ def _told(store: Store, faults: Iterator[str]) -> list[str]:
     try:
         for fault in faults:
             told.append(fault)
+    except PlaceError:
+        raise  # storage out of reach says nothing of what lies there
     except StoreError as error:
         told.append(str(error).removeprefix(f"'{store.path}'").removesuffix("; run stores-verify on it."))
         told[-1] = told[-1].removeprefix(" is damaged").removeprefix(": ").removesuffix(".")
@@ -67,16 +65,17 @@ def _check_shape(store: Store) -> Iterator[str]:
 
 
 def _check_shard(store: Store, shard: int) -> Iterator[str]:
-    if not (store.path / marker_path(shard)).exists():
+    if not store.place.has(marker_file(shard)):
         if store.complete:  # else that the store is not finished says it all
             yield "its marker is missing"
         return
     marker = store.marker(shard)
     faults = []
-    for file in store.files(shard):
-        if not (store.path / file).is_file():
+    files = store.files(shard)
+    for file, checksum in zip(files, store.place.checksums(files), strict=True):
+        if not checksum:
             faults.append(f"{file} is missing")
-        elif file_checksum(store.path / file) != marker["files"].get(file):
+        elif checksum != marker["files"].get(file):
             faults.append(f"{file} was changed or damaged after it was written")
     if faults:
         yield from faults

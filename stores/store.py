@@ -14,8 +14,7 @@ attributes, the attributes in one of their own. `verify` walks down from there.
 from __future__ import annotations
 
 import errno
-import os
-import shutil
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -25,9 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stores.column import CHUNK_ROWS, Column, create_array
-from stores.errors import StoreError
+from stores.errors import PlaceError, StoreError
 from stores.flags import Flag, flag_table
-from stores.provenance import array_digest, file_checksum, fingerprint, provenance
+from stores.location import Url, location
+from stores.place import Place, place_at
+from stores.provenance import array_digest, fingerprint, provenance
 
 if TYPE_CHECKING:
     import zarr  # imported late: commands answer --help without it
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 KEY = "spectrabridge"
+METADATA = "zarr.json"  # of the store, of each column and of each marker
 SHARD_ROWS = 1024  # rows in a file: large enough for object stores, small enough to lose
 
 # attributes without which a store cannot be used
@@ -60,13 +62,17 @@ def shard_rows_for(n: int, workers: int = 1) -> int:
 
 
 class Store:
-    """A store on disk; `open` one, or `create` one for a job and fill its shards."""
+    """A store on disk or in object storage; `open` one, or `create` one for a job and fill its shards.
+
+    path: a Path, or a Url; place: what lies there
+    """
 
     KIND: ClassVar[str]
 
-    def __init__(self, path: Path, group: zarr.Group) -> None:
-        self.path = path
-        self._group = group
+    def __init__(self, path: str | Path) -> None:
+        self.path: Path | Url = location(path)
+        self.place = place_at(self.path)
+        self._group = _open_group(self.path, self.place)
         self._arrays: dict[str, zarr.Array[Any]] = {}  # opening one reads its metadata
 
     # -- opening and creating ----------------------------------------------------------------------------
@@ -74,7 +80,7 @@ class Store:
     @classmethod
     def open(cls, path: str | Path, *, unfinished: bool = False) -> Self:
         """Open a store of this kind; refuses one that is unfinished unless told otherwise."""
-        store = cls(Path(path), _open_group(Path(path)))
+        store = cls(path)
         kind = store.attributes.get("kind")
         if kind != cls.KIND:
             raise StoreError(f"'{path}' is a store of {kind}, not of {cls.KIND}; name a store of {cls.KIND}.")
@@ -118,8 +124,8 @@ class Store:
         """
         import zarr
 
-        path = Path(path)
-        if path.exists() or path.is_symlink():
+        place = place_at(path)
+        if place.taken():
             store = cls.open(path, unfinished=True)
             store.refuse_other_job(job)
             if store.complete:
@@ -128,37 +134,33 @@ class Store:
                 refuse_missing_markers(store)
                 refuse_missing_files(store)
             return store
-        building = path.with_name(f"{path.name}.building-{os.getpid()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            group = zarr.open_group(building, mode="w", zarr_format=3)
-            for name, column in columns.items():
-                create_array(group, name, column, n, shard_rows)
-            group.create_group("shards")
-            group.attrs[KEY] = {
-                "format": FORMAT,
-                "kind": cls.KIND,
-                "rows": n,
-                "shard_rows": shard_rows,
-                "columns": sorted(columns),
-                **details,
-                "job": dict(job),
-                "job_fingerprint": fingerprint(dict(job)),
-                "flag_bits": flag_table(),
-                **provenance(),
-                "complete": False,
-            }
-            building.rename(path)
+            with place.building() as building:
+                group = zarr.open_group(building, mode="w", zarr_format=3)
+                for name, column in columns.items():
+                    create_array(group, name, column, n, shard_rows)
+                group.create_group("shards")
+                group.attrs[KEY] = {
+                    "format": FORMAT,
+                    "kind": cls.KIND,
+                    "rows": n,
+                    "shard_rows": shard_rows,
+                    "columns": sorted(columns),
+                    **details,
+                    "job": dict(job),
+                    "job_fingerprint": fingerprint(dict(job)),
+                    "flag_bits": flag_table(),
+                    **provenance(),
+                    "complete": False,
+                }
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise
-            if not path.is_dir():
+            if not place.exists():
                 reason = (error.strerror or str(error)).lower()
                 raise StoreError(f"'{path}' cannot be created ({reason}); choose another --out.") from None
             return cls.create(path, columns, n, job, shard_rows=shard_rows, details=details)  # someone was faster
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-        return cls(path, _open_group(path))
+        return cls(path)
 
     def refuse_other_job(self, job: Mapping[str, Any]) -> None:
         """Raise a StoreError if this store was made for another job."""
@@ -219,6 +221,8 @@ class Store:
             raise StoreError(f"'{self.path}' has no column '{name}'; it has {', '.join(self.columns)}.")
         try:
             array: Any = self._group[name]
+        except PlaceError:
+            raise
         except Exception as error:  # zarr raises many kinds for damaged metadata
             raise self._damaged(f"column '{name}' cannot be opened", error) from None
         self._arrays[name] = array
@@ -235,7 +239,7 @@ class Store:
             if isinstance(rows, slice):
                 return np.asarray(array[rows])
             return np.asarray(array.oindex[rows] if array.ndim == 1 else array.oindex[rows, :])
-        except IndexError:
+        except (IndexError, PlaceError):
             raise  # a row that does not exist is the caller's mistake
         except Exception as error:  # zarr and its codecs raise many kinds for damaged bytes
             raise self._damaged(f"column '{name}' cannot be read", error) from None
@@ -257,28 +261,31 @@ class Store:
 
     def markers(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Finished shards and their markers."""
-        for shard in range(self.n_shards):
+        for shard, text in enumerate(self.place.read(map(marker_file, range(self.n_shards)))):
             try:
-                marker = self.marker(shard)
+                marker = self._marker(shard, text)
             except StoreError:  # missing, or cut short by a crash of the machine: the shard is made again
                 continue
             yield shard, marker
 
     def marker(self, shard: int) -> dict[str, Any]:
         """The record of a finished shard: rows, digest, files, sources, failed."""
-        if not (self.path / marker_path(shard)).exists():
+        return self._marker(shard, next(self.place.read([marker_file(shard)])))
+
+    def _marker(self, shard: int, text: bytes | None) -> dict[str, Any]:
+        if text is None:
             if self.complete:
                 raise StoreError(
                     f"'{self.path}' is damaged: the marker of shard {shard} is missing; run stores-verify on it."
                 )
             raise StoreError(f"'{self.path}': shard {shard} is not written; run the command that wrote it again.")
         try:
-            record: Any = self._group[marker_path(shard)].attrs[KEY]
-        except Exception as error:  # zarr raises many kinds for damaged metadata
+            record = dict(json.loads(text)["attributes"][KEY])
+        except (ValueError, KeyError, TypeError) as error:
             raise self._damaged(f"the marker of shard {shard} cannot be read", error) from None
-        if lacking := _lacking(dict(record), NEEDED_IN_MARKER):
+        if lacking := _lacking(record, NEEDED_IN_MARKER):
             raise StoreError(f"'{self.path}' is damaged: the marker of shard {shard} lacks {lacking}.")
-        return dict(record)
+        return record
 
     def sources(self) -> Iterator[dict[str, Any]]:
         """The files that the rows of finished shards came from, in order: file, size, sha256, rows."""
@@ -317,7 +324,7 @@ class Store:
                 raise ValueError(f"{name} of shard {shard} has shape {value.shape}, not {(n, *array.shape[1:])}")
             array[rows] = value
             written.append(value)
-        files = {file: file_checksum(self.path / file) for file in self.files(shard)}
+        files = {file: self.place.written(file) for file in self.files(shard)}
         own = {"rows": n, "digest": array_digest(*written), "files": files}
         marker = {"sources": [], "failed": [], **record, **own}
         self._group.create_group(marker_path(shard), attributes={KEY: marker}, overwrite=True)
@@ -360,15 +367,17 @@ class Store:
 
     def fingerprint_of_shards(self) -> str:
         """The fingerprint that the markers add up to."""
-        digests = [self.marker(shard)["digest"] for shard in range(self.n_shards)]
+        texts = self.place.read(map(marker_file, range(self.n_shards)))
+        digests = [self._marker(shard, text)["digest"] for shard, text in enumerate(texts)]
         return fingerprint([self.attributes["job_fingerprint"], *digests])
 
     def metadata_checksums(self) -> dict[str, str]:
         """Checksums of the zarr.json files below the root: of each column, and of all markers together."""
-        markers = ["shards", *map(marker_path, range(self.n_shards))]
+        columns = [f"{name}/{METADATA}" for name in self.columns]
+        markers = [f"shards/{METADATA}", *map(marker_file, range(self.n_shards))]
         return {
-            **{name: _file_checksum(self.path / name / "zarr.json") for name in self.columns},
-            "shards": fingerprint([_file_checksum(self.path / marker / "zarr.json") for marker in markers]),
+            **dict(zip(self.columns, self.place.checksums(columns), strict=True)),
+            "shards": fingerprint(list(self.place.checksums(markers))),
         }
 
     # -- checking ----------------------------------------------------------------------------------------
@@ -390,7 +399,7 @@ class Store:
 
 def store_kind(path: str | Path) -> str:
     """Which kind of store lies at `path`."""
-    attributes: Any = _open_group(Path(path)).attrs[KEY]
+    attributes: Any = _open_group(location(path), place_at(path)).attrs[KEY]
     return str(attributes.get("kind"))
 
 
@@ -407,18 +416,20 @@ def open_store(path: str | Path, *, unfinished: bool = False) -> SpectraStore | 
     raise StoreError(f"'{path}' is a store of {kind!r}, which this version of spectrabridge does not know.")
 
 
-def _open_group(path: Path) -> zarr.Group:
+def _open_group(path: Path | Url, place: Place) -> zarr.Group:
     import zarr
 
-    if not path.exists():
-        raise StoreError(f"'{path}' does not exist; check the path.")
     try:
-        group = zarr.open_group(path, mode="r+", zarr_format=3)
+        group = zarr.open_group(place.zarr(), mode="r+", zarr_format=3)
         attributes = dict(group.attrs)
+    except PlaceError:
+        raise
     except Exception as error:  # zarr raises many kinds for what is no group, or a damaged one
-        if (path / "id").exists() and (path / "shards").exists():
+        if not place.exists():
+            raise StoreError(f"'{path}' does not exist; check the path.") from None
+        if place.exists("id") and place.exists("shards"):
             reason = "is missing"
-            if (path / "zarr.json").exists():
+            if place.has(METADATA):
                 reason = f"cannot be read ({(str(error) or type(error).__name__).splitlines()[0]})"
             raise StoreError(f"'{path}' is damaged: its zarr.json {reason}; copy or write it again.") from None
         raise StoreError(f"'{path}' is not a spectrabridge store; choose another path.") from None
@@ -437,13 +448,14 @@ def attributes_checksum(attributes: Mapping[str, Any]) -> str:
     return fingerprint({name: value for name, value in attributes.items() if name != "checksum"})
 
 
-def _file_checksum(path: Path) -> str:
-    return file_checksum(path) if path.is_file() else ""
-
-
 def marker_path(shard: int) -> str:
     """The group that marks a shard as finished."""
     return f"shards/{shard:05d}"
+
+
+def marker_file(shard: int) -> str:
+    """The file of that group."""
+    return f"{marker_path(shard)}/{METADATA}"
 
 
 def _short(value: Any) -> bool:
