@@ -34,7 +34,10 @@ from stores.errors import InputError, ModelError, OptionError, StoreError
 from stores.flags import Flag
 from stores.grid import Grid
 from stores.ingest import InputOptions, finish, report, report_finished, unfinished
+from stores.location import Location, Url, location
 from stores.lock import writing
+from stores.marker import METADATA
+from stores.place import place_at
 from stores.plan import make_plan
 from stores.progress import progress
 from stores.sample import SAMPLE_STARS, SURVEYS, BuiltInSample, check_sampled
@@ -59,8 +62,8 @@ class EmbedOptions(InputOptions):
     """Survey files or folders (with --survey), or one spectra store; nothing for a built-in sample."""
     model: str = DEFAULT
     """Built-in model, folder from embed-pretrain, hub id, or specclip:PATH_OR_HUB_ID for a published SpecCLIP."""
-    out: Path | None = None
-    """The store to write (default: SURVEY-MODEL.zarr, or SURVEY-sample-MODEL.zarr for the built-in sample); an
+    out: Location | None = None
+    """The store to write, a path or a URL (default: SURVEY-MODEL.zarr, or SURVEY-sample-MODEL.zarr for the built-in sample); an
     unfinished one of the same job is finished."""
     grid: str | None = None
     """Grid for files, if not the one the model was trained on: lrs, optical or START:STOP:STEP (same step)."""
@@ -74,7 +77,7 @@ class EmbedOptions(InputOptions):
     @property
     def takes_store(self) -> bool:
         """Whether the input is a spectra store and no files."""
-        return len(self.inputs) == 1 and (Path(self.inputs[0]) / "zarr.json").exists()
+        return len(self.inputs) == 1 and place_at(self.inputs[0]).has(METADATA)
 
     def check(self) -> None:
         """Refuse values and inputs that cannot work, before anything heavy is loaded."""
@@ -92,6 +95,10 @@ class EmbedOptions(InputOptions):
         if not self.inputs:
             check_sampled(self.survey or SURVEYS[0])
         elif not self.takes_store:
+            if isinstance(location(self.inputs[0]), Url):
+                raise InputError(
+                    f"'{self.inputs[0]}' is no store, and survey files are read from disk; check the URL."
+                )
             if not any(Path(name.removeprefix("@")).exists() for name in self.inputs):
                 raise InputError(f"'{self.inputs[0]}' does not exist; check the path.")
             if self.survey is None:
@@ -137,7 +144,7 @@ def _seen_early(options: EmbedOptions, model: ModelDescription) -> Work | None:
         return None
     work = _work(options, model, out)
     try:
-        if out.exists():
+        if place_at(out).taken():
             store = EmbeddingStore.open(out, unfinished=True)
             store.refuse_other_job({**work.job, "dtype": options.dtype})
             theirs = store.attributes["job"].get("model")
@@ -184,7 +191,7 @@ def _embed(options: EmbedOptions, state: PartialState, seen: Work | None, held: 
     return 0 if quiet else report(store)
 
 
-def _begin(options: EmbedOptions, model: LoadedModel, out: Path, seen: Work | None) -> Work:
+def _begin(options: EmbedOptions, model: LoadedModel, out: Path | Url, seen: Work | None) -> Work:
     """Look at the input, if it was not seen, and create the store, or find that of this job."""
     work = _work(options, model, out) if seen is None else seen
     try:
@@ -260,7 +267,7 @@ class Embedder:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self.device)
 
 
-def _work(options: EmbedOptions, model: ModelDescription, out: Path, *, look: bool = True) -> Work:
+def _work(options: EmbedOptions, model: ModelDescription, out: Path | Url, *, look: bool = True) -> Work:
     """Where the spectra come from, checked against what the model was trained on.
 
     look: at the input, and say what there is to say; without it, another process has
@@ -320,7 +327,7 @@ def _default_out(options: EmbedOptions, model: ModelDescription) -> Path:
     """Named after survey, or store, and model: desi-tiny-views.zarr; desi-sample-tiny-views.zarr without files."""
     source = f"{options.survey or SURVEYS[0]}-sample"
     if options.inputs:
-        source = Path(options.inputs[0]).stem if options.takes_store else str(options.survey)
+        source = location(options.inputs[0]).stem if options.takes_store else str(options.survey)
     # of a hub id, the last part
     short = model.name.replace(":", "/").rsplit("/", 1)[-1].removesuffix(".ckpt")
     return Path(f"{source}-{short}.zarr")
@@ -367,7 +374,7 @@ def embed_file(
     return values["id"], Embedder(loaded, grid.start, "cpu", 256)(values["flux"], values["ivar"])
 
 
-def embed_store(spectra: Path, out: Path, model: str) -> None:
+def embed_store(spectra: Path | Url, out: Path, model: str) -> None:
     """Embed a spectra store into `out` as embed-spectra does, for other packages; what is unfinished is finished."""
     embed(EmbedOptions(inputs=(str(spectra),), model=model, out=out), quiet=True)
 

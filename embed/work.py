@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stores.ingest import discard_lists
+from stores.location import Url
 from stores.plan import Plan
 from stores.processes import in_processes
 from stores.sample import BuiltInSample
@@ -36,7 +37,7 @@ class Work(Protocol):
         """Inputs that gave no rows at all."""
         ...
 
-    def leave(self, out: Path) -> None:
+    def leave(self, out: Path | Url) -> None:
         """Delete what is of no use once the store `out` is finished."""
         ...
 
@@ -69,7 +70,7 @@ class FromFiles:
     def failed(self) -> Iterable[dict[str, str]]:
         return self.plan.listing.failed()
 
-    def leave(self, out: Path) -> None:
+    def leave(self, out: Path | Url) -> None:
         discard_lists(self.plan.listing, out)
 
     def refuse(self) -> None:
@@ -99,7 +100,7 @@ class FromSample:
     def failed(self) -> Iterable[dict[str, str]]:
         return ()
 
-    def leave(self, out: Path) -> None:
+    def leave(self, out: Path | Url) -> None:
         """Nothing: there are no files."""
 
     def refuse(self) -> None:
@@ -133,7 +134,7 @@ class FromStore:
     def failed(self) -> Iterable[dict[str, str]]:
         return list(self.store.attributes["failed"])
 
-    def leave(self, out: Path) -> None:
+    def leave(self, out: Path | Url) -> None:
         """Nothing: the store stays."""
 
     def refuse(self) -> None:

@@ -19,6 +19,7 @@ from stores.atomic import remove_folder
 from stores.command import say
 from stores.errors import InputError, ModelError, StoreError
 from stores.grid import Grid
+from stores.location import Url
 from stores.prepare import Preparation
 from stores.sample import SAMPLE_STARS, SURVEYS, BuiltInSample
 
@@ -72,7 +73,7 @@ class Need:
 class Taken:
     """Stores by kind, what a catalogue says of where they are from, and the exit status so far."""
 
-    stores: Mapping[str, Path]
+    stores: Mapping[str, Path | Url]
     about: Mapping[str, Any]
     status: int
 
@@ -96,13 +97,13 @@ def take_in(options: InputOptions, files: Sequence[str], need: Need, model: str 
     finally:
         with suppress(OSError):
             work.rmdir()  # if it is empty: the call could not work
-    stores = {"spectra": store.path}
+    stores: dict[str, Path | Url] = {"spectra": store.path}
     if model is not None:
         from stores.embedders import find_embedder
 
         embed: StoreEmbedder = find_embedder("store")
-        stores["embeddings"] = work / "embeddings.zarr"
-        embed(store.path, stores["embeddings"], model)
+        stores["embeddings"] = whole = work / "embeddings.zarr"
+        embed(store.path, whole, model)
     about = {
         "survey": store.survey,
         "given": list(files),

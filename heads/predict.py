@@ -33,6 +33,9 @@ from stores.command import run_command, say
 from stores.errors import InputError, OptionError
 from stores.flags import count_flags, flag_table
 from stores.ingest import InputOptions
+from stores.location import Location, Url
+from stores.marker import METADATA
+from stores.place import place_at
 from stores.progress import progress
 from stores.provenance import provenance
 from stores.sample import SURVEYS, check_sampled
@@ -77,9 +80,9 @@ class PredictOptions(InputOptions):
     """The head: a folder, or the name of a built-in one; if not given, the built-in one named after the survey."""
     out: Path
     """The catalogue to write: .parquet, .fits, .ecsv or .csv."""
-    store: Path | None = None
-    """The store of spectra, for heads that read spectra."""
-    embeddings: Path | None = None
+    store: Location | None = None
+    """The store of spectra, a path or a URL, for heads that read spectra."""
+    embeddings: Location | None = None
     """The store of embeddings, for heads that read embeddings; with --store, its rows are joined by id."""
     model: str | None = None
     """Where the model lies that embeds files, or encodes spectra, for the head, if not where it lay then."""
@@ -111,7 +114,7 @@ class PredictOptions(InputOptions):
         if not self.files:
             check_sampled(self.survey or SURVEYS[0])
             return
-        if store := next((name for name in self.files if (Path(name) / "zarr.json").exists()), None):
+        if store := next((name for name in self.files if place_at(name).has(METADATA)), None):
             raise OptionError(f"'{store}' is a store; name it with --store or --embeddings.")
         if not any(Path(name.removeprefix("@")).exists() for name in self.files):
             raise InputError(f"'{self.files[0]}' does not exist; check the path.")
@@ -160,8 +163,8 @@ def _write(
     options: PredictOptions,
     head: Head | Bundle,
     folder: Path,
-    spectra: Path | None,
-    embeddings: Path | None,
+    spectra: Path | Url | None,
+    embeddings: Path | Url | None,
     out: Path,
     taken: Mapping[str, Any] | None = None,
 ) -> None:

@@ -19,6 +19,7 @@ from heads.sample import UNUSABLE, Sample, merged_stars
 from stores.catalogue import SENSIBLE, UNITS
 from stores.errors import InputError, OptionError
 from stores.labels import NONE, Labels
+from stores.location import Url
 
 if TYPE_CHECKING:
     from heads.calibration import Float
@@ -164,8 +165,8 @@ class Parts:
 
 def open_all(
     name: str,
-    spectra: Sequence[Path],
-    embeddings: Sequence[Path],
+    spectra: Sequence[Path | Url],
+    embeddings: Sequence[Path | Url],
     labels: Sequence[str],
     identity: Mapping[str, Any] | None = None,
 ) -> list[Source]:

@@ -25,6 +25,8 @@ from heads.notes import replays, tell_unknown, tell_unread, usual_targets
 from heads.ranges import parse_ranges, tell_outside
 from stores.command import run_command, say
 from stores.errors import OptionError
+from stores.location import Location, Url, resolved
+from stores.place import place_at
 
 if TYPE_CHECKING:
     from heads.adapters import Adapter
@@ -47,9 +49,9 @@ class HeadTrainOptions:
 
     input: str | None = None
     """What it learns from: spectra (the default), embedding or fused; with --base, what the base learned from."""
-    store: tuple[Path, ...] = ()
-    """Spectra stores."""
-    embeddings: tuple[Path, ...] = ()
+    store: tuple[Location, ...] = ()
+    """Spectra stores, paths or URLs."""
+    embeddings: tuple[Location, ...] = ()
     """Embedding stores, in the same order."""
     labels: tuple[str, ...] = ()
     """Labels of each store: a table of stores-labels, or KIND:FILE as there."""
@@ -62,9 +64,9 @@ class HeadTrainOptions:
     """Strategy that takes --base to these stars; auto picks one for each label."""
     base: Path | None = None
     """The head to start from: a folder, or the name of a built-in one."""
-    replay_store: tuple[Path, ...] = ()
+    replay_store: tuple[Location, ...] = ()
     """Spectra stores of the source survey, for strategies that replay its stars."""
-    replay_embeddings: tuple[Path, ...] = ()
+    replay_embeddings: tuple[Location, ...] = ()
     """Embedding stores of the source survey."""
     replay_labels: tuple[str, ...] = ()
     """Labels of the source survey."""
@@ -74,7 +76,7 @@ class HeadTrainOptions:
     """LABEL=LOW:HIGH such as logg=0:5: leave out stars with a label outside; those without that label stay."""
     shares: tuple[float, ...] = ()
     """How much each store counts as a whole; every spectrum counts alike without."""
-    calibrate_on: tuple[Path, ...] = ()
+    calibrate_on: tuple[Location, ...] = ()
     """Those of the stores whose stars set the uncertainties, such as the real ones; all without."""
     epochs: float | None = None
     """Passes over the stars, if not the strategy's own number."""
@@ -105,11 +107,11 @@ class HeadTrainOptions:
         if not self.calibrate_on:
             return None
         given = [paths for paths in (self.store, self.embeddings) if paths]
-        places = [{path.resolve() for path in paths} for paths in zip(*given, strict=True)]
+        places = [{resolved(path) for path in paths} for paths in zip(*given, strict=True)]
         for path in self.calibrate_on:
-            if not any(path.resolve() in place for place in places):
+            if not any(resolved(path) in place for place in places):
                 raise OptionError(f"--calibrate-on '{path}' is none of the stores to learn from; name some of them.")
-        wanted = {path.resolve() for path in self.calibrate_on}
+        wanted = {resolved(path) for path in self.calibrate_on}
         return tuple(bool(place & wanted) for place in places)
 
     def check(self) -> None:
@@ -145,7 +147,7 @@ class HeadTrainOptions:
             raise OptionError(f"--teff-range {self.teff_range[0]:g} {self.teff_range[1]:g} must rise.")
         parse_ranges(self.ranges)
         for path in (*self.store, *self.embeddings, *self.replay_store, *self.replay_embeddings):
-            if not path.exists():
+            if not place_at(path).exists():
                 raise OptionError(f"'{path}' does not exist; check the path.")
 
     def _check_numbers(self) -> None:
@@ -161,7 +163,9 @@ class HeadTrainOptions:
             raise OptionError(f"--balance {self.balance:g} must lie between 0 and 1.")
 
 
-def _count(spectra: Sequence[Path], embeddings: Sequence[Path], labels: Sequence[str], flag: str = "--") -> int:
+def _count(
+    spectra: Sequence[Path | Url], embeddings: Sequence[Path | Url], labels: Sequence[str], flag: str = "--"
+) -> int:
     """How many stores there are; refuses counts that do not fit."""
     counts = {len(paths) for paths in (spectra, embeddings) if paths}
     if len(counts) != 1:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from stores.errors import SpectraBridgeError
+from stores.location import Url, refuse_urls
 from stores.lock import writing
 from stores.mistake import parsed
 
@@ -36,6 +37,7 @@ def run_command(
 
     try:
         options = parsed(lambda: tyro.cli(options_type, prog=prog, config=(tyro.conf.OmitArgPrefixes,)), prog)
+        refuse_urls(options)
         with ExitStack() as held:
             for out in _outputs(options):
                 held.enter_context(writing(out))
@@ -58,10 +60,10 @@ def run_command(
     sys.exit(status or 0)
 
 
-def _outputs(options: object) -> list[Path]:
+def _outputs(options: object) -> list[Path | Url]:
     """Where a command writes: what its options name as `outputs`, else their `out`, if they have one."""
     outputs = getattr(options, "outputs", (getattr(options, "out", None),))
-    return [out for out in outputs if isinstance(out, Path)]
+    return [out for out in outputs if isinstance(out, Path | Url)]
 
 
 def say(sentence: str) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stores.flags import Flag
-from stores.store import Store, marker_path
+from stores.marker import marker_path
+from stores.store import Store
 
 DUPLICATE, UNREADABLE = np.uint32(Flag.DUPLICATE_ID), np.uint32(Flag.UNREADABLE)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stores.embeddings import EmbeddingStore
+    from stores.location import Url
     from stores.surveys import ReadOptions
     from stores.velocities import Velocities
 
@@ -41,7 +42,7 @@ class Embedder(Protocol):
 class StoreEmbedder(Protocol):
     """Embeds a spectra store into an embedding store `out`; what is unfinished there is finished."""
 
-    def __call__(self, spectra: Path, out: Path, model: str) -> None: ...
+    def __call__(self, spectra: Path | Url, out: Path, model: str) -> None: ...
 
 
 class ModelCheck(Protocol):

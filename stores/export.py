@@ -20,6 +20,7 @@ import tyro
 
 from stores.command import run_command, say
 from stores.errors import OptionError
+from stores.location import Location
 from stores.progress import progress
 from stores.tables import TableForm, refuse_out, write_table
 
@@ -35,7 +36,7 @@ SCALARS = ("id", "ra", "dec", "rv", "snr", "flags")
 class ExportOptions:
     """Write the rows of a store as one table, with units, descriptions and provenance."""
 
-    path: tyro.conf.Positional[Path]
+    path: tyro.conf.Positional[Location]
     """The store."""
     out: Path
     """The table to write: .parquet, .fits, .ecsv or .csv."""

@@ -3,7 +3,7 @@
     index = Index.open(EmbeddingStore.open("desi-emb.zarr"))
     ids, similarity = index.search(vectors, k=10)  # vectors (n, d) -> ids, similarity (n, 10)
 
-An index lies beside its store as `X.zarr.flat.faiss`, with a `.json` that says of which store and factory.
+An index lies beside its store as `X.zarr.flat.faiss`, or among the user's caches for one in object storage, with a `.json` that says of which store and factory.
 The JSON is written last and holds the checksum of the other: an index that does not fit is built again.
 """
 
@@ -23,6 +23,7 @@ from stores.command import say
 from stores.embeddings import EmbeddingStore
 from stores.errors import InputError, OptionError, StoreError
 from stores.flags import Flag
+from stores.location import home
 from stores.progress import progress
 from stores.provenance import file_checksum, provenance
 
@@ -61,6 +62,7 @@ class Index:
             say(f"'{path}' {unfit}; building it again.")
         index = cls._build(store, factory)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)  # of a store in object storage
             beside.unlink(missing_ok=True)
             with replacing(path) as temporary:
                 faiss.write_index(index._index, str(temporary))
@@ -135,7 +137,7 @@ class Index:
 def index_path(store: EmbeddingStore, factory: str) -> Path:
     """Where the index of a store lies."""
     slug = re.sub(r"[^a-z0-9]+", "-", factory.lower()).strip("-")
-    return store.path.with_name(f"{store.path.name}.{slug}.faiss")
+    return home(store.path) / f"{store.path.name}.{slug}.faiss"
 
 
 def to_unit(vectors: NDArray[np.floating[Any]]) -> tuple[Vectors, NDArray[np.bool_]]:

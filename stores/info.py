@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from stores.command import run_command
 from stores.errors import StoreError
+from stores.location import Location
 
 if TYPE_CHECKING:
     from stores.store import Store
@@ -28,7 +28,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 class InfoOptions:
     """Say what a store is: rows, grid, preprocessing, where it comes from and what is flagged."""
 
-    path: tyro.conf.Positional[Path]
+    path: tyro.conf.Positional[Location]
     """The store; an unfinished one is described as far as it is written."""
     json: bool = False
     """Print all attributes and numbers as JSON."""
@@ -94,7 +94,7 @@ def describe(store: Store) -> dict[str, Any]:
         "snr": {str(q): float(np.quantile(used, q)) for q in QUANTILES} if len(used) else {},
         "sources": store.source_totals(),
         "failed": attributes.get("failed") or list(failed.values()),
-        "bytes_on_disk": sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file()),
+        "bytes_on_disk": sum(store.place.sizes().values()),
         "attributes": attributes,
     }
 

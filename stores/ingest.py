@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -16,12 +17,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from stores.atomic import remove_folder
 from stores.command import PARTIAL, run_command, say
 from stores.errors import InputError, OptionError, StoreError
 from stores.flags import Flag, count_flags
 from stores.grid import Grid
 from stores.listing import Listing
+from stores.location import Location, Url, home
 from stores.plan import Plan, expand_files
 from stores.prepare import Preparation
 from stores.processes import in_processes
@@ -64,7 +65,7 @@ class InputOptions:
             raise OptionError(f"--limit {self.limit} must be 1 or more.")
 
     def plan(
-        self, files: Sequence[str], grid: Grid, preparation: Preparation, out: Path, *, look: bool = True
+        self, files: Sequence[str], grid: Grid, preparation: Preparation, out: Path | Url, *, look: bool = True
     ) -> Plan:
         """The plan for files named on the command line, whose list is kept beside the store `out`.
 
@@ -80,7 +81,7 @@ class InputOptions:
             raise OptionError(f"--out '{out}' names no store; give it a name of its own, such as spectra.zarr.")
         # a call with other files has another list, so that a mistaken one cannot touch that of a run at work
         call = fingerprint([self.survey, list(files), self.limit])
-        path = out.with_name(f"{out.name}.files-{call}")
+        path = home(out) / f"{out.name}.files-{call}"
         if look:
             listing = Listing(path)
             patterns = get_survey(self.survey).files
@@ -103,8 +104,8 @@ class IngestOptions(InputOptions):
 
     files: tyro.conf.Positional[tuple[str, ...]] = ()
     """Files, folders, or @LIST with a path a line."""
-    out: Path
-    """The store to write; an unfinished one of the same job is finished."""
+    out: Location
+    """The store to write, a path or a URL such as s3://bucket/desi.zarr; an unfinished one of the same job is finished."""
     grid: str = "lrs"
     """lrs (3999-5599 A), optical (3700-9100 A) or START:STOP:STEP in log10 of Angstrom."""
     preparation: Annotated[Preparation, tyro.conf.arg(name="")] = Preparation()
@@ -117,7 +118,7 @@ def ingest(options: IngestOptions) -> int:
     return report(store) if is_new else report_finished(store)
 
 
-def write_spectra(plan: Plan, out: Path, workers: int = 1) -> tuple[SpectraStore, bool]:
+def write_spectra(plan: Plan, out: Path | Url, workers: int = 1) -> tuple[SpectraStore, bool]:
     """The store of a plan's spectra, whatever of it was there before, and whether any had to be written."""
     try:
         store = SpectraStore.create(
@@ -158,11 +159,14 @@ def _ingest_shard(path: str, shard: int, task: Task) -> None:
     store.write_shard(shard, *task.make())
 
 
-def discard_lists(listing: Listing, out: Path) -> None:
+def discard_lists(listing: Listing, out: Path | Url) -> None:
     """Delete the lists of files of a store that is finished, those of calls that were worded otherwise too."""
     listing.discard()
-    for left in out.parent.glob(f"{escape(out.name)}.files-*"):
+    for left in home(out).glob(f"{escape(out.name)}.files-*"):
         left.unlink(missing_ok=True)
+    if isinstance(out, Url):
+        with suppress(OSError):
+            home(out).rmdir()  # unless an index is there
 
 
 def unfinished(store: Store) -> list[int]:
@@ -183,7 +187,7 @@ def finish(store: Store, failed: Iterable[Mapping[str, str]]) -> None:
         store.finish(failed)
         return
     failures = store.failures(failed)
-    remove_folder(store.path)
+    store.place.delete()
     if counts[str(Flag.UNREADABLE.name)] == len(store) and _alike(failures):
         raise InputError(f"none of {len(failures)} files can be used; the first: {failures[0]['reason']}")
     _tell_faults(counts, failures)

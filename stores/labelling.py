@@ -20,6 +20,7 @@ import tyro
 
 from stores.command import run_command, say
 from stores.errors import InputError, OptionError
+from stores.location import Location
 
 if TYPE_CHECKING:
     from stores.catalogue import Catalogue
@@ -36,7 +37,7 @@ PARTS = ("train=0.8", "valid=0.1", "test=0.1")
 class LabelOptions:
     """Find labels for the spectra of a store in catalogues, and split them by star."""
 
-    path: tyro.conf.Positional[Path]
+    path: tyro.conf.Positional[Location]
     """The store, of spectra or of embeddings."""
     catalogue: tuple[str, ...]
     """KIND:FILE or NAME=KIND:FILE, in order of priority; kinds are those of docs/labels.md."""

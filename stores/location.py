@@ -66,6 +66,11 @@ Location = Annotated[
 ]
 
 
+def resolved(where: Path | Url) -> Path | Url:
+    """The same for the same place, whatever it is called."""
+    return where.resolve() if isinstance(where, Path) else where
+
+
 def home(where: Path | Url) -> Path:
     """The folder on disk for what lies beside a store: the one that holds it, or one among the user's caches."""
     if isinstance(where, Path):
@@ -91,10 +96,10 @@ def refuse_urls(options: Any) -> None:
 def _checked(text: str) -> str:
     scheme, _, rest = text.partition("://")
     bucket, *names = [part for part in rest.split("/") if part] or [""]
-    if "@" in bucket:
+    if "@" in rest or ":" in rest:  # nothing of it is repeated, a password might be
         raise OptionError(
-            f"'{scheme}://...@{bucket.rpartition('@')[2]}' holds credentials; leave them out of it and set them in the "
-            "environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            f"a URL that begins with '{scheme}://' has a @ or : in it, as credentials have; leave them out and set them "
+            "in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         )
     if "?" in rest or "#" in rest:
         raise OptionError(

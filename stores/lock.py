@@ -1,7 +1,7 @@
 """One writer at a time: a second run into the same place says so and ends before it touches anything.
 
 The lock is a hidden file beside what is written, `.NAME.lock`, that the operating system frees when a process ends,
-however it ends; what a killed run leaves of it does no harm.
+however it ends; what a killed run leaves of it does no harm. In object storage it is an object (stores.lease).
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stores.errors import OptionError
+from stores.location import Url
+from stores.place import place_at
 
 # where launchers of several processes number them; the first one holds the lock for all
 RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
 
 @contextmanager
-def writing(out: Path) -> Iterator[None]:
+def writing(out: Path | Url) -> Iterator[None]:
     """Hold the lock of a file, folder or store that is written.
 
     Without one where there can be none: a folder that cannot be written to, or a file system without locks.
@@ -28,6 +30,13 @@ def writing(out: Path) -> Iterator[None]:
     """
     if any(os.environ.get(name, "0") != "0" for name in RANKS):
         yield
+        return
+    if isinstance(out, Url):
+        place_at(out)  # says what is not installed
+        from stores.lease import leasing
+
+        with leasing(out):
+            yield
         return
     from filelock import FileLock, Timeout
 

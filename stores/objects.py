@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import MemoryStore, from_url
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
@@ -55,11 +55,16 @@ FAULTS = (
 
 @contextmanager
 def told(where: str) -> Iterator[None]:
-    """Raise what obstore makes of a fault as a PlaceError about `where`; of text from outside, nothing but a status."""
+    """Raise what obstore makes of a fault as a PlaceError about `where`, but for those that are answers: not there, there already, changed.
+
+    Of the storage's own words nothing is passed on but a status: they may hold more than a log should.
+    """
     try:
         yield
     except (BaseError, OSError) as error:
         text = f"{type(error).__name__} {error}"
+        if isinstance(error, AlreadyExistsError | PreconditionError):
+            raise
         if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in text:
             raise
         status = re.search(r"status code: (\d{3} [A-Za-z ]+)", text)
@@ -191,9 +196,7 @@ class Objects(ObjectStore[Any]):
         self.url = url
         self.sent: dict[str, str] = {}
 
-    async def get(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         try:
             with told(self.url):
                 return await super().get(key, prototype, byte_range)

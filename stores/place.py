@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from stores.atomic import remove_folder
 from stores.errors import OptionError
 from stores.location import Url, location
 from stores.provenance import file_checksum
@@ -135,4 +136,4 @@ class Folder:
             shutil.rmtree(building, ignore_errors=True)
 
     def delete(self, below: str = "") -> None:
-        shutil.rmtree(self.path / below)
+        remove_folder(self.path / below)

@@ -16,6 +16,7 @@ from typing import Any
 from stores.errors import OptionError
 from stores.grid import Grid
 from stores.listing import Listing
+from stores.location import Url, location
 from stores.prepare import Preparation
 from stores.store import Array
 from stores.surveys import ReadOptions
@@ -98,6 +99,8 @@ def expand_files(names: Iterable[str], patterns: Sequence[str]) -> Iterator[Path
     stands for the lines of a file.
     """
     for name in names:
+        if isinstance(location(name), Url):
+            raise OptionError(f"'{name}' lies in object storage, and survey files are read from disk; fetch it first.")
         if name.startswith("@"):
             yield from _listed(Path(name[1:]))
         elif Path(name).is_dir():

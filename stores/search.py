@@ -20,6 +20,7 @@ import tyro
 from stores.command import PARTIAL, run_command, say
 from stores.embedders import Embedder, find_embedder
 from stores.errors import InputError, OptionError
+from stores.location import Location
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 class SearchOptions:
     """Find the spectra whose embeddings are most like that of one spectrum."""
 
-    embeddings: tyro.conf.Positional[Path]
+    embeddings: tyro.conf.Positional[Location]
     """The embedding store to search in."""
     id: int | None = None
     """A spectrum of the store, by its survey id."""

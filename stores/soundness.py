@@ -8,8 +8,9 @@ import numpy as np
 
 from stores.errors import PlaceError, StoreError
 from stores.flags import Flag
+from stores.marker import marker_file
 from stores.provenance import array_digest, fingerprint
-from stores.store import Store, attributes_checksum, marker_file
+from stores.store import Store, attributes_checksum
 
 
 def faults_of(store: Store) -> Iterator[tuple[int, list[str]]]:

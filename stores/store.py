@@ -14,7 +14,6 @@ attributes, the attributes in one of their own. `verify` walks down from there.
 from __future__ import annotations
 
 import errno
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from stores.column import CHUNK_ROWS, Column, create_array
 from stores.errors import PlaceError, StoreError
 from stores.flags import Flag, flag_table
 from stores.location import Url, location
+from stores.marker import KEY, METADATA, lacking, marker_file, marker_path, parse_marker
 from stores.place import Place, place_at
 from stores.provenance import array_digest, fingerprint, provenance
 
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from stores.spectra import SpectraStore
 
 FORMAT = 1
-KEY = "spectrabridge"
-METADATA = "zarr.json"  # of the store, of each column and of each marker
 SHARD_ROWS = 1024  # rows in a file: large enough for object stores, small enough to lose
 
 # attributes without which a store cannot be used
@@ -50,7 +48,6 @@ NEEDED = {
     "job_fingerprint": str,
     "complete": bool,
 }
-NEEDED_IN_MARKER = {"rows": int, "digest": str, "files": dict, "sources": list, "failed": list}
 
 Array = NDArray[Any]
 
@@ -89,10 +86,10 @@ class Store:
                 f"'{path}' has format version {store.attributes.get('format')}, and this version of "
                 f"spectrabridge reads version {FORMAT}; write it again."
             )
-        lacking = _lacking(store.attributes, NEEDED)
-        if lacking or store.shard_rows < 1:
+        lacks = lacking(store.attributes, NEEDED)
+        if lacks or store.shard_rows < 1:
             raise StoreError(
-                f"'{path}' is damaged: its attributes lack a usable {lacking or 'shard_rows'}; copy or write it again."
+                f"'{path}' is damaged: its attributes lack a usable {lacks or 'shard_rows'}; copy or write it again."
             )
         if not (store.complete or unfinished):
             done = sum(1 for _ in store.finished_shards())
@@ -280,11 +277,11 @@ class Store:
                 )
             raise StoreError(f"'{self.path}': shard {shard} is not written; run the command that wrote it again.")
         try:
-            record = dict(json.loads(text)["attributes"][KEY])
+            record = parse_marker(text)
         except (ValueError, KeyError, TypeError) as error:
             raise self._damaged(f"the marker of shard {shard} cannot be read", error) from None
-        if lacking := _lacking(record, NEEDED_IN_MARKER):
-            raise StoreError(f"'{self.path}' is damaged: the marker of shard {shard} lacks {lacking}.")
+        if lacks := lacking(record):
+            raise StoreError(f"'{self.path}' is damaged: the marker of shard {shard} lacks {lacks}.")
         return record
 
     def sources(self) -> Iterator[dict[str, Any]]:
@@ -438,24 +435,9 @@ def _open_group(path: Path | Url, place: Place) -> zarr.Group:
     return group
 
 
-def _lacking(record: Mapping[str, Any], needed: Mapping[str, type]) -> str:
-    """The first name that a record lacks, or holds with another type; empty if none."""
-    return next((name for name, kind in needed.items() if not isinstance(record.get(name), kind)), "")
-
-
 def attributes_checksum(attributes: Mapping[str, Any]) -> str:
     """A hash of a store's attributes, to stand among them as `checksum`."""
     return fingerprint({name: value for name, value in attributes.items() if name != "checksum"})
-
-
-def marker_path(shard: int) -> str:
-    """The group that marks a shard as finished."""
-    return f"shards/{shard:05d}"
-
-
-def marker_file(shard: int) -> str:
-    """The file of that group."""
-    return f"{marker_path(shard)}/{METADATA}"
 
 
 def _short(value: Any) -> bool:

@@ -8,12 +8,13 @@ Exit status: 0 sound; 1 damaged or unfinished; 2 no store there.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import tyro
 
 from stores.command import run_command, say
 from stores.errors import StoreError
+from stores.location import Location
+from stores.place import place_at
 from stores.progress import progress
 
 
@@ -21,7 +22,7 @@ from stores.progress import progress
 class VerifyOptions:
     """Read a whole store and tell every fault: files lost, cut or changed, values that cannot be right."""
 
-    path: tyro.conf.Positional[Path]
+    path: tyro.conf.Positional[Location]
     """The store."""
 
 
@@ -32,7 +33,7 @@ def verify(options: VerifyOptions) -> int:
     try:
         store = open_store(options.path, unfinished=True)
     except StoreError as error:
-        if not (options.path / "shards").is_dir():
+        if not place_at(options.path).exists("shards"):
             raise  # a mistake in the call
         print(error)
         return 1
