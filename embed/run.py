@@ -63,8 +63,8 @@ class EmbedOptions(InputOptions):
     model: str = DEFAULT
     """Built-in model, folder from embed-pretrain, hub id, or specclip:PATH_OR_HUB_ID for a published SpecCLIP."""
     out: Location | None = None
-    """The store to write, a path or a URL (default: SURVEY-MODEL.zarr, or SURVEY-sample-MODEL.zarr for the built-in sample); an
-    unfinished one of the same job is finished."""
+    """The store to write, a path or a URL (default: SURVEY-MODEL.zarr, or SURVEY-sample-MODEL.zarr for the built-in
+    sample); an unfinished one of the same job is finished."""
     grid: str | None = None
     """Grid for files, if not the one the model was trained on: lrs, optical or START:STOP:STEP (same step)."""
     batch_size: int = 256

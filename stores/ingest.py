@@ -105,7 +105,8 @@ class IngestOptions(InputOptions):
     files: tyro.conf.Positional[tuple[str, ...]] = ()
     """Files, folders, or @LIST with a path a line."""
     out: Location
-    """The store to write, a path or a URL such as s3://bucket/desi.zarr; an unfinished one of the same job is finished."""
+    """The store to write, a path or a URL such as s3://bucket/desi.zarr; an unfinished one of the same job is
+    finished."""
     grid: str = "lrs"
     """lrs (3999-5599 A), optical (3700-9100 A) or START:STOP:STEP in log10 of Angstrom."""
     preparation: Annotated[Preparation, tyro.conf.arg(name="")] = Preparation()

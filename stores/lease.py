@@ -55,8 +55,9 @@ class Lease:
         self.url = url
         self.name = f".{url.name}.lock"
         self._client = connect(url.folder)
+        self._key = uuid4().hex
         self._owner = {
-            "lock": uuid4().hex,
+            "lock": self._key,
             "host": _host(),
             "process": os.getpid(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -69,7 +70,7 @@ class Lease:
             self._version = self._put("create")
         except AlreadyExistsError:
             theirs, version, age = self._read()
-            if theirs.get("lock") != self._owner["lock"]:  # it may be ours: a request that was answered too late
+            if theirs.get("lock") != self._key:  # it may be ours: a request that was answered too late
                 if not (_ended(theirs) or age > EXPIRES):
                     raise self._busy(theirs) from None
                 try:
@@ -78,7 +79,7 @@ class Lease:
                     raise self._busy({}) from None
             else:
                 self._version = version
-        _mine.add(self._owner["lock"])
+        _mine.add(self._key)
 
     def renew(self, stop: threading.Event) -> None:
         """Write it again and again, until told to stop or it is another's."""
@@ -92,10 +93,10 @@ class Lease:
 
     def free(self) -> None:
         """Delete it, if it is ours still."""
-        _mine.discard(self._owner["lock"])
+        _mine.discard(self._key)
         with suppress(PlaceError, FileNotFoundError):
             theirs, _, _ = self._read()
-            if theirs.get("lock") == self._owner["lock"]:
+            if theirs.get("lock") == self._key:
                 with told(self.url):
                     obstore.delete(self._client, self.name)
 
@@ -124,8 +125,8 @@ class Lease:
     def _busy(self, theirs: dict[str, Any]) -> OptionError:
         who = f" (process {theirs['process']} on {theirs['host'].split('/')[0]})" if "process" in theirs else ""
         return OptionError(
-            f"another run{who} is writing to '{self.url}'; wait until it has ended, or choose another --out; if it was "
-            f"killed, delete '{self.url.folder}/{self.name}' or wait {EXPIRES / 60:.0f} minutes."
+            f"another run{who} is writing to '{self.url}'; wait until it has ended, or choose another --out; if it "
+            f"was killed, delete '{self.url.folder}/{self.name}' or wait {EXPIRES / 60:.0f} minutes."
         )
 
 

@@ -98,8 +98,8 @@ def _checked(text: str) -> str:
     bucket, *names = [part for part in rest.split("/") if part] or [""]
     if "@" in rest or ":" in rest:  # nothing of it is repeated, a password might be
         raise OptionError(
-            f"a URL that begins with '{scheme}://' has a @ or : in it, as credentials have; leave them out and set them "
-            "in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            f"a URL that begins with '{scheme}://' has a @ or : in it, as credentials have; leave them out and set "
+            "them in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         )
     if "?" in rest or "#" in rest:
         raise OptionError(

@@ -55,7 +55,7 @@ FAULTS = (
 
 @contextmanager
 def told(where: str) -> Iterator[None]:
-    """Raise what obstore makes of a fault as a PlaceError about `where`, but for those that are answers: not there, there already, changed.
+    """Raise what obstore makes of a fault as a PlaceError about `where`, but for answers: not there, there already.
 
     Of the storage's own words nothing is passed on but a status: they may hold more than a log should.
     """
@@ -63,9 +63,8 @@ def told(where: str) -> Iterator[None]:
         yield
     except (BaseError, OSError) as error:
         text = f"{type(error).__name__} {error}"
-        if isinstance(error, AlreadyExistsError | PreconditionError):
-            raise
-        if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in text:
+        answers = (AlreadyExistsError, PreconditionError, FileNotFoundError)
+        if isinstance(error, answers) and "NoSuchBucket" not in text:
             raise
         status = re.search(r"status code: (\d{3} [A-Za-z ]+)", text)
         other = f"the storage does not do its part ({status[1] if status else type(error).__name__}); try again later"
@@ -83,7 +82,8 @@ def connect(url: str, retry: Any = PATIENT) -> Any:
     if url.startswith("s3:"):
         more["checksum_algorithm"] = "SHA256"  # S3 refuses what arrives otherwise than it was sent
     with told(url):
-        return from_url(url, retry_config=retry, client_options=options, **more)
+        connecting: Any = from_url  # typed by overloads, of which these options fit none
+        return connecting(url, retry_config=retry, client_options=options, **more)
 
 
 @cache
