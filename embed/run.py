@@ -96,9 +96,7 @@ class EmbedOptions(InputOptions):
             check_sampled(self.survey or SURVEYS[0])
         elif not self.takes_store:
             if isinstance(location(self.inputs[0]), Url):
-                raise InputError(
-                    f"'{self.inputs[0]}' is no store, and survey files are read from disk; check the URL."
-                )
+                raise InputError(f"no spectra store lies at '{self.inputs[0]}'; check it (files are read from disk).")
             if not any(Path(name.removeprefix("@")).exists() for name in self.inputs):
                 raise InputError(f"'{self.inputs[0]}' does not exist; check the path.")
             if self.survey is None:

@@ -4,7 +4,8 @@
     ids, similarity = index.search(vectors, k=10)  # vectors (n, d) -> ids, similarity (n, 10)
 
 An index lies beside its store as `X.zarr.flat.faiss`, or among the user's caches for a store in object storage, with
-a `.json` that says of which store and factory. The JSON is written last and holds the checksum of the other: an index that does not fit is built again.
+a `.json` that says of which store and factory. The JSON is written last and holds the checksum of the other: an index
+that does not fit is built again.
 """
 
 from __future__ import annotations

@@ -31,12 +31,14 @@ AT_ONCE = 16  # requests under way
 QUICK: Any = {"max_retries": 1, "retry_timeout": timedelta(seconds=10)}
 PATIENT: Any = {"max_retries": 10, "retry_timeout": timedelta(seconds=180)}
 ROOT = "zarr.json"
+_WHERE = re.compile(r"https?://(?!\S*/latest/api/token|\S*/computeMetadata/)\S+|(location|path:?) \S+")
+ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
 
 # what storage says, and what that means; the first that is found
 FAULTS = (
     (r"NoSuchBucket|ContainerNotFound|bucket does not exist", "there is no such bucket; create it, or check its name"),
     (
-        r"169\.254\.169\.254|[Cc]redential|MissingAccount|metadata\.google",
+        r"169\.254\.169\.254|/latest/api/token|/computeMetadata/|[Cc]redential|MissingAccount",
         "there are no credentials in the environment; set those of the storage, such as AWS_ACCESS_KEY_ID and "
         "AWS_SECRET_ACCESS_KEY",
     ),
@@ -62,7 +64,7 @@ def told(where: str) -> Iterator[None]:
     try:
         yield
     except (BaseError, OSError) as error:
-        text = f"{type(error).__name__} {error}"
+        text = f"{type(error).__name__} {_WHERE.sub('', str(error))}"
         answers = (AlreadyExistsError, PreconditionError, FileNotFoundError)
         if isinstance(error, answers) and "NoSuchBucket" not in text:
             raise
@@ -79,6 +81,9 @@ def connect(url: str, retry: Any = PATIENT) -> Any:
     if os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes"):
         options["allow_http"] = True
     more: Any = {}
+    for name in ENDPOINTS:
+        if not re.fullmatch(r"(https?://[\w.:\[\]-]+(/[\w./-]*)?)?", os.environ.get(name, "")):
+            raise PlaceError(f"'{url}' cannot be used: {name} in the environment is no URL such as https://HOST:PORT.")
     if url.startswith("s3:"):
         more["checksum_algorithm"] = "SHA256"  # S3 refuses what arrives otherwise than it was sent
     with told(url):
