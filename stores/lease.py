@@ -23,7 +23,7 @@ from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from stores.errors import OptionError, PlaceError
 from stores.location import Url
-from stores.objects import client, connect, told
+from stores.objects import QUICK, client, connect, told
 
 RENEW = 60.0  # seconds
 EXPIRES = 20 * 60.0  # seconds: more than the clocks of a machine and of its storage may differ
@@ -54,7 +54,7 @@ class Lease:
     def __init__(self, url: Url) -> None:
         self.url = url
         self.name = f".{url.name}.lock"
-        self._client = connect(url.folder)
+        self._client = connect(url.folder, QUICK)
         self._key = uuid4().hex
         self._owner = {
             "lock": self._key,
@@ -84,12 +84,15 @@ class Lease:
     def renew(self, stop: threading.Event) -> None:
         """Write it again and again, until told to stop or it is another's."""
         while not stop.wait(RENEW):
+            from stores.command import say
+
             try:
                 self._version = self._put(self._version)
             except PlaceError:
                 continue  # the network may come back before it expires
             except (AlreadyExistsError, PreconditionError, FileNotFoundError):
-                return  # another run of this job has taken over, and writes the same
+                say(f"note: another run has taken over '{self.url}', as this one was not heard of for too long.")
+                return  # it must be of the same job, and writes the same
 
     def free(self) -> None:
         """Delete it, if it is ours still."""

@@ -88,8 +88,8 @@ def refuse_urls(options: Any) -> None:
         for one in value if isinstance(value, tuple) else (value,):
             if isinstance(one, Path) and (found := re.match(rf"({'|'.join(SCHEMES)}):/(?!/)", str(one))):
                 raise OptionError(
-                    f"--{field.name.replace('_', '-')} takes a path on this machine, and {found[1]}:// is object "
-                    "storage, which holds stores only; name another place."
+                    f"--{field.name.replace('_', '-')} takes a path on this machine, and no URL of object storage "
+                    f"such as {found[1]}://...; name another place."
                 )
 
 

@@ -43,6 +43,10 @@ FAULTS = (
         "AWS_SECRET_ACCESS_KEY",
     ),
     (
+        r"redirect|AuthorizationHeaderMalformed",
+        "the bucket lies in another region than the environment says; set AWS_REGION",
+    ),
+    (
         r"Unauth|PermissionDenied|AccessDenied|Forbidden|\b40[13]\b|InvalidAccessKey|SignatureDoesNotMatch",
         "the storage refuses the credentials in the environment, or what they may do; check them",
     ),
@@ -80,15 +84,12 @@ def connect(url: str, retry: Any = PATIENT) -> Any:
     # options given here hide this one of the environment
     if os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes"):
         options["allow_http"] = True
-    more: Any = {}
     for name in ENDPOINTS:
         if not re.fullmatch(r"(https?://[\w.:\[\]-]+(/[\w./-]*)?)?", os.environ.get(name, "")):
             raise PlaceError(f"'{url}' cannot be used: {name} in the environment is no URL such as https://HOST:PORT.")
-    if url.startswith("s3:"):
-        more["checksum_algorithm"] = "SHA256"  # S3 refuses what arrives otherwise than it was sent
     with told(url):
         connecting: Any = from_url  # typed by overloads, of which these options fit none
-        return connecting(url, retry_config=retry, client_options=options, **more)
+        return connecting(url, retry_config=retry, client_options=options)
 
 
 @cache
@@ -181,19 +182,20 @@ class Prefix:
             raise FileExistsError(f"{self.url}/{file}") from None
 
     def delete(self, below: str = "") -> None:
-        """As of any place; the root last, so that what was interrupted is still the unfinished store that it was."""
+        """As of any place: markers first and the root last, so that no kill leaves what looks like more than it is."""
         with told(self.url):
-            files = [str(one["path"]) for some in obstore.list(self._client, below or None) for one in some]
-            obstore.delete(self._client, sorted(set(files) - {ROOT}))
-            if ROOT in files:
-                obstore.delete(self._client, ROOT)
+            files = {str(one["path"]) for some in obstore.list(self._client, below or None) for one in some}
+            markers = {file for file in files if file.startswith("shards/")}
+            for some in (markers, files - markers - {ROOT}, files & {ROOT}):
+                if some:
+                    obstore.delete(self._client, sorted(some))
 
     def _at_once(self, what: Any, files: Sequence[str]) -> Iterator[Any]:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             yield from pool.map(what, files)
 
 
-class Objects(ObjectStore[Any]):
+class Objects(ObjectStore):
     """Zarr's view of a prefix: its faults are PlaceErrors, and it knows the SHA-256 of the data that it has sent."""
 
     def __init__(self, store: Any, *, read_only: bool = False, url: str = "") -> None:
@@ -213,5 +215,13 @@ class Objects(ObjectStore[Any]):
         with told(self.url):
             # in one request, which is atomic and leaves no parts behind
             await obstore.put_async(self.store, key, data, use_multipart=False)
-        if "/c/" in key:
+        if "/c/" in key:  # what storage holds is what was sent: it checks the hash that a request is signed with
             self.sent[key] = sha256(data).hexdigest()
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        with told(self.url):
+            await super().set_if_not_exists(key, value)
+
+    async def delete_dir(self, prefix: str) -> None:
+        with told(self.url):
+            await super().delete_dir(prefix)

@@ -135,7 +135,7 @@ def test_what_is_no_store_lies_on_disk(
     with pytest.raises(SystemExit) as end:
         import_module(module).main()
     assert end.value.code == 2
-    assert f": {option} takes a path on this machine, and" in capsys.readouterr().err
+    assert f": {option} takes a path on this machine, and no URL" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

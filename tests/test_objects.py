@@ -28,6 +28,7 @@ from stores.export import ExportOptions, export
 from stores.info import describe
 from stores.ingest import ingest
 from stores.location import Url, home
+from stores.lock import writing
 from stores.place import place_at
 from stores.search import SearchOptions, search
 from stores.verify import VerifyOptions, verify
@@ -260,10 +261,25 @@ def test_storage_out_of_reach_is_not_damage(storage: Storage, monkeypatch: pytes
         lambda: store.array("ivar"),
         lambda: open_store(store.path),
         lambda: create_spectra(Url(store.path)),
+        lambda: write_spectra_shard(store, 0, make_batch()),
         store.place.delete,
     ):
         with pytest.raises(PlaceError, match=rf"^'{store.path}' cannot be used: the storage cannot be reached; check"):
             ask()
+
+
+def test_a_bucket_that_is_not_there_is_told(storage: Storage) -> None:
+    for call in (
+        lambda: open_store("s3://elsewhere/x.zarr"),
+        lambda: create_spectra(Url("s3://elsewhere/x.zarr")),
+        lambda: verify(VerifyOptions(path=Url("s3://elsewhere/x.zarr"))),
+    ):
+        with pytest.raises(
+            PlaceError, match=r"^'s3://elsewhere/x\.zarr' cannot be used: there is no such bucket; create"
+        ):
+            call()
+    with pytest.raises(PlaceError, match="no such bucket"), writing(Url("s3://elsewhere/y.zarr")):
+        pass
 
 
 def connected(endpoint: str, url: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
