@@ -142,7 +142,7 @@ def _host() -> str:
 def _ended(theirs: dict[str, Any]) -> bool:
     """Whether a lock is of a process of this machine that is no more."""
     process = theirs.get("process")
-    if theirs.get("host") != _host() or not isinstance(process, int):
+    if os.name != "posix" or theirs.get("host") != _host() or not isinstance(process, int):
         return False
     if process == os.getpid():  # of an earlier one with this number, unless it is ours
         return theirs.get("lock") not in _mine

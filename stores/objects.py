@@ -73,7 +73,8 @@ def told(where: str) -> Iterator[None]:
         if isinstance(error, answers) and "NoSuchBucket" not in text:
             raise
         status = re.search(r"status code: (\d{3} [A-Za-z ]+)", text)
-        other = f"the storage does not do its part ({status[1] if status else type(error).__name__}); try again later"
+        answer = status[1].strip() if status else type(error).__name__
+        other = f"the storage does not do its part ({answer}); check its endpoint, or try again later"
         fault = next((fault for pattern, fault in FAULTS if re.search(pattern, text)), other)
         raise PlaceError(f"'{where}' cannot be used: {fault}.") from None
 

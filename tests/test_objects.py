@@ -357,20 +357,18 @@ def test_heads_learn_from_storage_and_predict_from_it(storage: Storage, tmp_path
     from heads.predict import PredictOptions, predict
     from heads.train import HeadTrainOptions, train
 
-    truth = make_truth(150)
+    truth, head = make_truth(150), tmp_path / "head"
     make_labels(make_ids(150), truth).save(tmp_path / "labels.parquet")
-    tables = []
-    for name, spectra in (("here", make_spectra(tmp_path / "s.zarr")), ("there", make_spectra(storage.new("s.zarr")))):
-        head = tmp_path / name
-        how: dict[str, Any] = {"epochs": 1.0, "seeds": 1, "widths": (8,), "targets": "teff,feh", "out": head}
-        stores: dict[str, Any] = {"store": (spectra.path,), "labels": (str(tmp_path / "labels.parquet"),)}
-        assert train(HeadTrainOptions(**stores, **how, calibrate_on=(spectra.path,))) == 0
-        about = json.loads((head / "head.json").read_text())["about"]
-        assert about["options"]["store"] == [str(spectra.path)]
-        assert about["calibrated_on"] == [str(spectra.path)]
-        assert predict(PredictOptions(head=head, store=spectra.path, out=tmp_path / f"{name}.parquet")) == 0
-        tables.append(pq.read_table(tmp_path / f"{name}.parquet"))
+    here, there = make_spectra(tmp_path / "s.zarr").path, make_spectra(storage.new("s.zarr")).path
+    how: dict[str, Any] = {"epochs": 1.0, "seeds": 1, "widths": (8,), "targets": "teff,feh", "out": head}
+    labels = (str(tmp_path / "labels.parquet"),)
+    assert train(HeadTrainOptions(store=(there,), labels=labels, calibrate_on=(there,), **how)) == 0
+    about = json.loads((head / "head.json").read_text())["about"]
+    assert about["options"]["store"] == about["calibrated_on"] == [str(there)]
+    for store, name in ((here, "here"), (there, "there")):
+        assert predict(PredictOptions(head=head, store=store, out=tmp_path / f"{name}.parquet")) == 0
+    one, other = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("here", "there"))
     told = ["id", "teff", "teff_sigma", "feh", "flags"]
-    assert tables[0].select(told).equals(tables[1].select(told))
+    assert one.select(told).equals(other.select(told))
     with pytest.raises(OptionError, match="'s3://spectra/none' does not exist"):
         HeadTrainOptions(store=(Url("s3://spectra/none"),), labels=("x",), out=tmp_path / "x").check()
