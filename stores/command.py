@@ -18,6 +18,7 @@ from stores.errors import SpectraBridgeError
 from stores.location import Url, refuse_urls
 from stores.lock import writing
 from stores.mistake import parsed
+from stores.processes import keeping_workers
 
 Options = TypeVar("Options")
 
@@ -41,6 +42,7 @@ def run_command(
         with ExitStack() as held:
             for out in _outputs(options):
                 held.enter_context(writing(out))
+            held.enter_context(keeping_workers())
             status = action(options)
     except SpectraBridgeError as error:
         say(f"{prog}: {error}")

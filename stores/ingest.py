@@ -2,6 +2,7 @@
 
 stores-ingest --survey desi coadd-*.fits --out desi.zarr
 stores-ingest --survey lamost FOLDER --out lamost.zarr --workers 8
+stores-ingest --survey lamost FOLDER --out lamost.zarr --scheduler tcp://HOST:8786
 stores-ingest --survey fits1d miles/*.fits.gz --out miles.zarr --medium air --at-rest
 """
 
@@ -25,7 +26,7 @@ from stores.listing import Listing
 from stores.location import Location, Url, home
 from stores.plan import Plan, expand_files
 from stores.prepare import Preparation
-from stores.processes import in_processes
+from stores.processes import absolute, in_processes
 from stores.progress import progress
 from stores.provenance import fingerprint
 from stores.spectra import SpectraStore, spectra_columns, spectra_details
@@ -51,7 +52,9 @@ class InputOptions:
     limit: int | None = None
     """Use at most this many spectra."""
     workers: int = 1
-    """Processes that read and prepare."""
+    """Processes of this machine that share the work."""
+    scheduler: str | None = None
+    """Address (tcp://HOST:8786) or file of a Dask scheduler, whose workers do the work instead."""
 
     def check(self) -> None:
         """Refuse values that cannot work, before anything heavy is loaded."""
@@ -61,6 +64,8 @@ class InputOptions:
             raise OptionError("--at-rest and --rv contradict each other; leave one of them out.")
         if self.workers < 1:
             raise OptionError(f"--workers {self.workers} must be 1 or more.")
+        if self.workers > 1 and self.scheduler is not None:
+            raise OptionError("--workers is of this machine, and --scheduler has workers of its own; leave one out.")
         if self.limit is not None and self.limit < 1:
             raise OptionError(f"--limit {self.limit} must be 1 or more.")
 
@@ -86,7 +91,10 @@ class InputOptions:
             listing = Listing(path)
             patterns = get_survey(self.survey).files
             try:
-                listing.look(expand_files(files, patterns), self.survey, limit=self.limit, workers=self.workers)
+                found = expand_files(files, patterns)
+                if self.scheduler is not None:
+                    found = map(Path.absolute, found)  # workers are at home in other folders
+                listing.look(found, self.survey, limit=self.limit, workers=self.workers, scheduler=self.scheduler)
                 if velocities is not None:
                     velocities.tell_joined(listing.all_ids())
             except (InputError, OptionError):
@@ -115,11 +123,11 @@ class IngestOptions(InputOptions):
 def ingest(options: IngestOptions) -> int:
     """Write the store; returns the exit status."""
     plan = options.plan(options.files, Grid.parse(options.grid), options.preparation, options.out)
-    store, is_new = write_spectra(plan, options.out, options.workers)
+    store, is_new = write_spectra(plan, options.out, options.workers, options.scheduler)
     return report(store) if is_new else report_finished(store)
 
 
-def write_spectra(plan: Plan, out: Path | Url, workers: int = 1) -> tuple[SpectraStore, bool]:
+def write_spectra(plan: Plan, out: Path | Url, workers: int = 1, scheduler: str | None = None) -> tuple[SpectraStore, bool]:
     """The store of a plan's spectra, whatever of it was there before, and whether any had to be written."""
     try:
         store = SpectraStore.create(
@@ -137,9 +145,17 @@ def write_spectra(plan: Plan, out: Path | Url, workers: int = 1) -> tuple[Spectr
         discard_lists(plan.listing, store.path)
         return store, False
     missing = unfinished(store)
-    tasks = ((str(store.path), shard, plan.task(store.rows(shard))) for shard in missing)
+    path = absolute(store.path)
+    tasks = ((str(path), shard, plan.task(store.rows(shard))) for shard in missing)
     for _ in progress(
-        in_processes(_ingest_shard, tasks, workers),
+        in_processes(
+            _ingest_shard,
+            tasks,
+            min(workers, max(len(missing), 1)),
+            scheduler,
+            named=lambda _, shard, __: f"shard {shard} of '{store.path}'",
+            shared=[path, *plan.listing.first()],
+        ),
         "preparing",
         unit="shard",
         total=store.n_shards,
@@ -157,7 +173,17 @@ def write_spectra(plan: Plan, out: Path | Url, workers: int = 1) -> tuple[Spectr
 
 def _ingest_shard(path: str, shard: int, task: Task) -> None:
     store = SpectraStore.open(path, unfinished=True)
-    store.write_shard(shard, *task.make())
+    if not is_finished(store, shard):  # by a worker that was lost after it
+        store.write_shard(shard, *task.make())
+
+
+def is_finished(store: Store, shard: int) -> bool:
+    """Whether a shard has its marker."""
+    try:
+        store.marker(shard)
+    except StoreError:
+        return False
+    return True
 
 
 def discard_lists(listing: Listing, out: Path | Url) -> None:

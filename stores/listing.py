@@ -86,14 +86,22 @@ class Listing:
         listing._database = sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
         return listing
 
-    def look(self, files: Iterable[Path], survey: str, *, limit: int | None = None, workers: int = 1) -> None:
+    def look(
+        self,
+        files: Iterable[Path],
+        survey: str,
+        *,
+        limit: int | None = None,
+        workers: int = 1,
+        scheduler: str | None = None,
+    ) -> None:
         """Look at all files, in order; one that cannot be used is recorded, and refused only if none is left.
 
         limit: at most this many rows, from the first on
         """
         try:
             try:
-                number, rows = self._fill(files, survey, limit, workers)
+                number, rows = self._fill(files, survey, limit, (workers, scheduler))
             finally:
                 self._database.commit()  # what was seen need not be looked at again, however this ends
         except sqlite3.DatabaseError as error:
@@ -106,7 +114,9 @@ class Listing:
         if rows == 0:
             raise InputError(f"none of {number} files can be used; the first: {next(self.failed())['reason']}")
 
-    def _fill(self, files: Iterable[Path], survey: str, limit: int | None, workers: int) -> tuple[int, int]:
+    def _fill(
+        self, files: Iterable[Path], survey: str, limit: int | None, workers: tuple[int, str | None]
+    ) -> tuple[int, int]:
         """Enter all files, the totals and the repeated ids; gives the numbers of files and of rows."""
         number = rows = 0
         content = hashlib.blake2b(digest_size=16)
@@ -126,10 +136,16 @@ class Listing:
         self._mark_repeated(rows)
         return number, rows
 
-    def _looks(self, files: Iterable[Path], survey: str, workers: int) -> Iterator[Look]:
+    def _looks(self, files: Iterable[Path], survey: str, workers: tuple[int, str | None]) -> Iterator[Look]:
         tasks = self._tasks(iter(files), survey)
         few = islice(tasks, FILES_ALONE // FILES_AT_ONCE)
-        for looks in chain(in_processes(_look, few, 1), in_processes(_look, tasks, workers)):
+        for looks in in_processes(_look, few, 1):
+            yield from looks
+        task = next(tasks, None)
+        if task is None:
+            return  # without a start of processes
+        shared = [Path(task[1][0])]
+        for looks in in_processes(_look, chain([task], tasks), *workers, named=_named, shared=shared):
             yield from looks
 
     def _tasks(self, files: Iterator[Path], survey: str) -> Iterator[tuple[str, list[str], list[tuple[int, int]]]]:
@@ -223,6 +239,10 @@ class Listing:
             repeated[row - rows.start] = True
         return repeated
 
+    def first(self) -> list[Path]:
+        """The first file that gives rows, in a list."""
+        return [Path(path) for (path,) in self._asked("SELECT path FROM files WHERE start = 0 AND count > 0")]
+
     def failed(self) -> Iterator[dict[str, str]]:
         """Files that could not be used, {file, reason}."""
         for path, reason in self._asked("SELECT path, reason FROM files WHERE reason IS NOT NULL ORDER BY number"):
@@ -268,6 +288,10 @@ def _database(path: Path | None) -> sqlite3.Connection:
     database = sqlite3.connect(":memory:" if path is None else path)
     database.executescript(SCHEMA)
     return database
+
+
+def _named(_: str, paths: list[str], __: object) -> str:
+    return f"one of the {len(paths)} files from '{paths[0]}' on"
 
 
 def _look(survey: str, paths: list[str], known: list[tuple[int, int]]) -> list[Look]:

@@ -1,56 +1,84 @@
-"""Work shared among processes of this machine."""
+"""Work shared among processes: of this machine, or the workers behind a Dask scheduler.
+
+Results come in the order of the tasks, with few of them on the way, so that memory does not grow with their number.
+What a process was doing when it died is done again by another.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from stores.errors import SpectraBridgeError
+if TYPE_CHECKING:
+    from stores.cluster import Cluster
 
 Result = TypeVar("Result")
+Place = TypeVar("Place")
+
+_kept: list[tuple[int, str | None, Cluster]] = []  # workers, scheduler, what was started or found for them
+_keeping: ExitStack | None = None  # what ends them
 
 
-def in_processes(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], workers: int) -> Iterator[Result]:
-    """Results of function(*task) in the order of tasks, by `workers` processes with few results in flight."""
-    if workers == 1:
+def in_processes(
+    function: Callable[..., Result],
+    tasks: Iterable[tuple[Any, ...]],
+    workers: int,
+    scheduler: str | None = None,
+    *,
+    named: Callable[..., str] | None = None,
+    shared: Sequence[object] = (),
+) -> Iterator[Result]:
+    """Results of function(*task) in the order of tasks, by `workers` processes or by those behind `scheduler`.
+
+    A task whose process dies is done again, so it must be one that can be; what it raises is raised here.
+
+    scheduler: address or file of a Dask scheduler; named(*task): what a task is, for a fault that names it; shared:
+    paths that workers on other machines have to see (URLs are taken to be seen)
+
+    Raises OptionError for a scheduler that cannot be used, SpectraBridgeError for a task whose process dies each time.
+    """
+    if workers == 1 and scheduler is None:
         for task in tasks:
             yield function(*task)
         return
-    # a fresh interpreter a worker: zarr and torch have threads that a fork would break
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
-        waiting: list[Future[Result]] = []
-        try:
-            for task in tasks:
-                waiting.append(pool.submit(function, *task))
-                if len(waiting) > workers:
-                    yield waiting.pop(0).result()
-            while waiting:
-                yield waiting.pop(0).result()
-        except BrokenProcessPool:
-            raise SpectraBridgeError(
-                "a worker process was killed (out of memory?); run the same command again, with fewer --workers."
-            ) from None
-        finally:
-            for future in waiting:
-                future.cancel()
+    with ExitStack() as ends:
+        cluster = _cluster(workers, scheduler, ends if _keeping is None else _keeping)
+        cluster.refuse_blind([path for path in shared if isinstance(path, Path)])
+        yield from cluster.results(function, tasks, named or (lambda *_: f"a task ({function.__name__})"))
 
 
-def _end_with_parent() -> None:
-    """End this worker when its parent is gone: the pool tells workers to stop, and a killed one tells nothing."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
+def absolute(path: Place) -> Place:
+    """A path as processes find it that are at home in other folders; a URL as it is."""
+    return path.absolute() if isinstance(path, Path) else path
+
+
+@contextmanager
+def keeping_workers() -> Iterator[None]:
+    """Until its end, workers that were started stay for what comes next: each start costs a second or more."""
+    global _keeping
+    if _keeping is not None:
+        yield
         return
-    threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+    with ExitStack() as ends:
+        _keeping = ends
+        try:
+            yield
+        finally:
+            _keeping = None
+            _kept.clear()
 
 
-def _watch(sentinel: int) -> None:
-    wait([sentinel])
-    # not sys.exit, which ends this thread alone; a half-written shard has no marker and is made again
-    os._exit(1)
+def _cluster(workers: int, scheduler: str | None, ends: ExitStack) -> Cluster:
+    """Workers that were kept, or new ones that end with `ends`."""
+    for number, address, cluster in _kept:
+        if address == scheduler and (scheduler is not None or number >= workers):
+            return cluster
+    from stores.cluster import Cluster
+
+    cluster = Cluster.of_this_machine(workers) if scheduler is None else Cluster.behind(scheduler)
+    ends.callback(cluster.close)
+    if ends is _keeping:
+        _kept.append((workers, scheduler, cluster))
+    return cluster

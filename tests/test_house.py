@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "heads": {"heads", "stores"},
     "benchmarks": set(PACKAGES),
 }
-HEAVY = ("torch", "transformers", "accelerate", "zarr", "astropy", "scipy", "faiss", "pyarrow", "matplotlib")
+LIBRARIES = ("torch", "transformers", "accelerate", "distributed", "zarr", "astropy", "scipy", "faiss", "pyarrow")
+HEAVY = (*LIBRARIES, "dask", "matplotlib")
 COMMANDS = sorted(point for point in entry_points(group="console_scripts") if point.value.split(".")[0] in PACKAGES)
 
 

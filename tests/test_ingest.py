@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -20,9 +19,8 @@ from files import BIG_ID, write_desi_coadd, write_fits1d, write_lamost, write_sd
 from ingest_made import GRID, ROWS, assert_same_store, big_table, made, options, stop_after
 
 from stores import Grid, Preparation, SpectraStore, prepare
-from stores.errors import SpectraBridgeError, StoreError
+from stores.errors import StoreError
 from stores.ingest import ingest
-from stores.processes import in_processes
 from stores.spectra import spectra_values
 from stores.surveys import ReadOptions, get_survey
 from stores.task import Task
@@ -230,11 +228,6 @@ def test_shards_do_not_depend_on_the_workers(tmp_path: Path, monkeypatch: pytest
             ingest(chosen)
         shard_rows.append(SpectraStore.open(chosen.out, unfinished=True).shard_rows)
     assert len(set(shard_rows)) == 1
-
-
-def test_a_worker_that_is_killed_is_one_sentence() -> None:
-    with pytest.raises(SpectraBridgeError, match=r"a worker process was killed.*with fewer --workers\."):
-        list(in_processes(os._exit, [(1,), (1,)], 2))
 
 
 # -- other jobs ----------------------------------------------------------------------------------------------

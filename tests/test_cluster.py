@@ -1,0 +1,313 @@
+"""Work on the workers of a Dask cluster: in order, retried where a worker dies, refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from files import BIG_ID, write_table
+from ingest_made import GRID, assert_same_store, made, options
+from test_processes import until
+
+from stores import SpectraStore
+from stores.cluster import Cluster
+from stores.errors import InputError, OptionError, SpectraBridgeError
+from stores.ingest import ingest
+from stores.processes import in_processes, keeping_workers
+
+ROWS = 3000  # of a table: four shards
+
+
+@pytest.fixture(scope="module")
+def dask() -> Iterator[Any]:
+    """A cluster of two workers that somebody else has started; a task is given up at the second kill."""
+    import dask
+    from distributed import LocalCluster
+
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1, "distributed.comm.timeouts.connect": "3s"}),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+    ):
+        yield cluster
+
+
+@pytest.fixture
+def scheduler(dask: Any) -> str:
+    return str(dask.scheduler_address)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("table") / "big.fits"
+    wavelength = 3950.0 + 2.0 * np.arange(180)
+    return write_table(path, n=ROWS, n_pix=180, wavelength=wavelength, ids=BIG_ID + np.arange(ROWS))
+
+
+@pytest.fixture(scope="module")
+def alone(table: Path, tmp_path_factory: pytest.TempPathFactory) -> SpectraStore:
+    """The store that one process makes."""
+    return made(tmp_path_factory.mktemp("alone"), table)
+
+
+# -- tasks (sent by value: workers do not see the tests) ---------------------------------------------------
+
+
+def slowly(number: int) -> int:
+
+    time.sleep(0.15 if number % 4 == 0 else 0)
+    return number
+
+
+def mistaken(tried: str, number: int) -> int:
+    with open(tried, "a") as file:
+        file.write(f"{number}\n")
+    if number == 2:
+        from stores.errors import InputError
+
+        raise InputError("'two.fits' has no spectra; check the file.")
+    return number
+
+
+def killing(folder: str, number: int, kills: int) -> int:
+    """Kills its process so many times, as other processes are told by files."""
+    import os
+    import signal
+
+    if number == 1 and len(os.listdir(folder)) < kills:
+        open(os.path.join(folder, str(os.getpid())), "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+@pytest.fixture(autouse=True, scope="module")
+def by_value() -> Iterator[None]:
+    import cloudpickle
+
+    module = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(module)
+    yield
+    cloudpickle.unregister_pickle_by_value(module)
+
+
+# -- results -----------------------------------------------------------------------------------------------
+
+
+def test_results_come_in_order_with_few_on_the_way(scheduler: str) -> None:
+    given = 0
+
+    def tasks() -> Iterator[tuple[int]]:
+        nonlocal given
+        for number in range(40):
+            given += 1
+            yield (number,)
+
+    most = 0
+    found = []
+    for result in in_processes(slowly, tasks(), 1, scheduler):
+        found.append(result)
+        most = max(most, given - len(found))
+    assert found == list(range(40))
+    assert 2 <= most <= 8
+
+
+def test_workers_are_started_once_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    class Fake:
+        def __init__(self, workers: int) -> None:
+            started.append(workers)
+            self.closed = False
+
+        def refuse_blind(self, shared: object) -> None:
+            assert not self.closed
+
+        def results(self, function: Any, tasks: Any, named: Any) -> Iterator[Any]:
+            assert not self.closed
+            return (function(*task) for task in tasks)
+
+        def close(self) -> None:
+            self.closed = True
+
+    monkeypatch.setattr(Cluster, "of_this_machine", Fake)
+    tasks = [(number,) for number in range(3)]
+    with keeping_workers():
+        for workers in (4, 2, 4):
+            assert list(in_processes(abs, tasks, workers)) == [0, 1, 2]
+        assert started == [4]
+        assert list(in_processes(abs, tasks, 1)) == [0, 1, 2]
+    assert list(in_processes(abs, tasks, 2)) == [0, 1, 2]
+    assert started == [4, 2]
+
+
+# -- faults ------------------------------------------------------------------------------------------------
+
+
+def test_a_mistake_comes_as_it_is_and_is_not_tried_again(scheduler: str, tmp_path: Path) -> None:
+    tried = tmp_path / "tried"
+    found = []
+    with pytest.raises(InputError, match=r"^'two\.fits' has no spectra; check the file\.$"):
+        for result in in_processes(mistaken, ((str(tried), number) for number in range(4)), 1, scheduler):
+            found.append(result)
+    assert found == [0, 1]
+    assert tried.read_text().split().count("2") == 1
+
+
+def test_a_task_that_kills_every_worker_is_named(scheduler: str, tmp_path: Path, capsys: Any) -> None:
+    tasks = ((str(tmp_path), number, 100) for number in range(3))
+    found = []
+    with pytest.raises(
+        SpectraBridgeError, match=r"^number 1 kills every worker process .*\(out of memory\?\); run the same command"
+    ):
+        for result in in_processes(killing, tasks, 1, scheduler, named=lambda _, number, __: f"number {number}"):
+            found.append(result)
+    assert found == [0]
+    assert len(list(tmp_path.iterdir())) == 4  # twice in company, twice alone
+    assert "note: a worker was lost; what it was doing is done again." in capsys.readouterr().err
+
+
+def test_bad_luck_is_not_held_against_a_task(scheduler: str, tmp_path: Path) -> None:
+    tasks = ((str(tmp_path), number, 3) for number in range(3))
+    assert list(in_processes(killing, tasks, 1, scheduler)) == [0, 1, 2]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("tcp://127.0.0.1:9", r"no Dask scheduler answers at 'tcp://127\.0\.0\.1:9' \(.*\); start one, or check"),
+        ("nowhere.json", r"--scheduler 'nowhere\.json' is neither an address, such as tcp://HOST:8786, nor the file"),
+        ("pigeon://loft:1", r"no Dask scheduler answers at 'pigeon://loft:1' \(.*\); start one"),
+    ],
+)
+def test_a_scheduler_that_is_not_there(
+    given: str, sentence: str, tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stores.cluster.PATIENCE", 0.5)
+    with pytest.raises(OptionError, match=sentence):
+        ingest(options(tmp_path, table, scheduler=given))
+
+
+def test_a_scheduler_by_its_file(dask: Any, scheduler: str, tmp_path: Path) -> None:
+    path = tmp_path / "scheduler.json"
+    path.write_text("{}")
+    with pytest.raises(OptionError, match=r"scheduler\.json' is not the file of a Dask scheduler"):
+        list(in_processes(abs, [(-1,)], 1, str(path)))
+    path.write_text(json.dumps({"address": scheduler}))
+    assert list(in_processes(abs, [(-1,)], 1, str(path))) == [1]
+
+
+def test_other_workers_are_refused(scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(sentence: str) -> None:
+        with pytest.raises(OptionError, match=sentence):
+            list(in_processes(abs, [(-1,)], 1, scheduler, shared=[tmp_path, "s3://bucket/x", tmp_path / "gone"]))
+
+    refused(rf"the worker tcp://.* does not see '{tmp_path}/gone'; workers need the file system of this machine")
+    with monkeypatch.context() as patch:
+        patch.setattr("stores.cluster.commit", lambda: "123abc")
+        refused(r"the worker tcp://.* runs commit .* of spectrabridge, and this is 123abc; start it again")
+    with monkeypatch.context() as patch:
+        patch.setattr("stores.cluster.package_version", lambda: "9.9")
+        refused(r"the worker tcp://.* has spectrabridge .*, and this is 9\.9; install the same there")
+    with monkeypatch.context() as patch:
+        patch.setattr("stores.cluster.ASK_IDENTITY", "__import__('stores.nothing')")
+        refused(r"the worker tcp://.* cannot import spectrabridge \(No module named 'stores\.nothing'\); install")
+
+
+def test_a_worker_that_comes_later_is_refused_too(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("stores.cluster.package_version", lambda: "9.9")
+        patch.setattr(Cluster, "_refuse_others", lambda _: None)
+        with pytest.raises(OptionError, match=r"a worker has spectrabridge .*, and this is 9\.9"):
+            list(in_processes(abs, [(-1,)], 1, scheduler))
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_goes_is_one_sentence() -> None:
+    import dask
+    from distributed import LocalCluster
+
+    cluster = LocalCluster(
+        n_workers=1,
+        processes=False,
+        dashboard_address=None,
+        protocol="tcp",
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+    )
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "2s"}),
+        pytest.raises(SpectraBridgeError, match=r"the Dask scheduler at 'tcp://.*' is gone; start it and run"),
+    ):
+        for _ in in_processes(slowly, ((number,) for number in range(100)), 1, cluster.scheduler_address):
+            cluster.close()
+
+
+# -- commands ----------------------------------------------------------------------------------------------
+
+
+def test_a_store_does_not_depend_on_who_makes_it(
+    scheduler: str, table: Path, alone: SpectraStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(table.parent)  # where the workers are not
+    (tmp_path / "work").mkdir()
+    out = Path(os.path.relpath(tmp_path / "work" / "out.zarr"))
+    store = made(tmp_path, table.name, out=out, scheduler=scheduler)
+    assert_same_store(store, alone)
+    assert [entry["file"] for entry in store.sources()] == [str(table)]
+    assert not [fault for _, faults in store.verify() for fault in faults]
+
+
+def test_workers_and_a_scheduler_are_one_too_many(tmp_path: Path, table: Path) -> None:
+    with pytest.raises(OptionError, match="--workers is of this machine, and --scheduler has workers of its own"):
+        ingest(options(tmp_path, table, workers=2, scheduler="tcp://host:1"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_worker_is_killed_and_nothing_is_lost(table: Path, alone: SpectraStore, tmp_path: Path) -> None:
+    import psutil
+
+    out = tmp_path / "out.zarr"
+    words = ("--survey", "table", str(table), "--out", str(out), "--grid", GRID, "--workers", "2")
+    run = subprocess.Popen([sys.executable, "-m", "stores.ingest", *words], stderr=subprocess.PIPE, text=True)
+    try:
+        assert until(lambda: run.poll() is not None or any(out.glob("shards/0*")))
+        workers = [one for one in psutil.Process(run.pid).children() if "spawn_main" in " ".join(one.cmdline())]
+        assert len(workers) == 2
+        workers[0].send_signal(signal.SIGKILL)
+        _, said = run.communicate(timeout=100)
+    finally:
+        run.kill()
+    assert run.returncode == 0, said
+    lines = said.splitlines()
+    assert lines[:2] == [
+        "note: a worker was lost; what it was doing is done again.",
+        f"'{out}': {ROWS} spectra in 4 shards.",
+    ]
+    store = SpectraStore.open(out)
+    assert_same_store(store, alone)
+    assert not [fault for _, faults in store.verify() for fault in faults]
+    assert until(lambda: not any(one.is_running() and one.status() != "zombie" for one in workers), 10)
+
+
+def test_the_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("stores.cluster._cores", lambda: 7)
+    before = dict(os.environ)
+    assert list(in_processes(os.getenv, [("OMP_NUM_THREADS",)] * 2, 2)) == ["3", "3"]
+    assert dict(os.environ) == before
