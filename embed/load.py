@@ -37,6 +37,14 @@ def load_model(name: str) -> LoadedModel:
     return _load_spectral(name, folder)
 
 
+def model_place(name: str) -> str:
+    """The same model by a name that another process takes, who is at home in another folder."""
+    if name.startswith(SPECCLIP):
+        path = Path(name.removeprefix(SPECCLIP))
+        return f"{SPECCLIP}{path.absolute()}" if path.exists() else name
+    return name if name in built_in_models() else str(_folder(name).absolute())
+
+
 def describe_model(name: str) -> ModelDescription | None:
     """What can be said of a model without torch; None where its weights have to be seen or fetched for that.
 

@@ -3,7 +3,11 @@
     embed-spectra --survey desi coadd-*.fits --out desi-embeddings.zarr
     embed-spectra lamost.zarr --model run --out lamost-embeddings.zarr
     embed-spectra --survey desi                    (a built-in sample)
+    embed-spectra lamost.zarr --scheduler tcp://HOST:8786 --out lamost-embeddings.zarr
     accelerate launch --num_processes 4 embed/run.py lamost.zarr --out lamost-embeddings.zarr
+
+With --workers on a CPU, or with --scheduler, whole shards are made by workers, each with the model; on a GPU workers
+prepare spectra and this process embeds them. Under a launcher every process writes whole shards of its own.
 
 A shard is the unit of work: prepared, embedded, checked, written, marked. Run the same command again to finish
 what was interrupted.
@@ -17,19 +21,21 @@ from pathlib import Path
 if __package__ in (None, ""):  # started as a script: import the packages beside embed/, not the files in it
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from embed.embedder import Embedder, Recipe, usable_device, write_shard
 from embed.launch import join_processes, leave_processes, main_first, started_alone
-from embed.load import DEFAULT, LoadedModel, ModelDescription, describe_model, load_model
-from embed.work import FromFiles, FromSample, FromStore, Work
+from embed.load import DEFAULT, LoadedModel, ModelDescription, describe_model, load_model, model_place
+from embed.work import FromFiles, FromSample, FromStore, Work, make_part
 from stores.command import run_command, say
-from stores.embeddings import EmbeddingStore, embedding_columns, embedding_faults
+from stores.embeddings import EmbeddingStore, embedding_columns
 from stores.errors import InputError, ModelError, OptionError, StoreError
 from stores.flags import Flag
 from stores.grid import Grid
@@ -39,19 +45,15 @@ from stores.lock import writing
 from stores.marker import METADATA
 from stores.place import place_at
 from stores.plan import make_plan
+from stores.processes import absolute, in_processes
 from stores.progress import progress
 from stores.sample import SAMPLE_STARS, SURVEYS, BuiltInSample, check_sampled
 from stores.spectra import SpectraStore
-from stores.store import Array
 from stores.surveys import ReadOptions
 from stores.velocities import Velocities
 
 if TYPE_CHECKING:
-    import torch
     from accelerate import PartialState
-
-MAX_MASKED = 0.9  # of the pixels of a shard's usable spectra
-TELLING_ROWS = 16  # usable spectra in a shard that such a share says something about
 
 
 @dataclass(kw_only=True)
@@ -84,6 +86,8 @@ class EmbedOptions(InputOptions):
         if self.batch_size < 1:
             raise OptionError(f"--batch-size {self.batch_size} must be 1 or more.")
         super().check()
+        if self.scheduler is not None and not started_alone():
+            raise OptionError("--scheduler has workers of its own; start the command once, without a launcher.")
         if self.grid is not None:
             Grid.parse(self.grid)
         for_files = ("rv", "medium", "at_rest") + (("grid", "limit") if self.takes_store else ())
@@ -166,7 +170,8 @@ def _embed(options: EmbedOptions, state: PartialState, seen: Work | None, held: 
     work = main_first(state, lambda: _begin(_placed(options, model, held), model, out, seen))
     if work is None:
         work = _work(options, model, out, look=False)
-    embedder = Embedder(model, work.start, _device(options.device, state), options.batch_size)
+    # None: each worker has its own
+    device = None if options.scheduler else usable_device(options.device, lambda: str(state.device))
     store = EmbeddingStore.open(out, unfinished=True)
     if store.complete:
         if not state.is_main_process:
@@ -176,7 +181,16 @@ def _embed(options: EmbedOptions, state: PartialState, seen: Work | None, held: 
     missing = unfinished(store)
     # by number: the others may be writing already, and see another list
     mine = [shard for shard in missing if shard % state.num_processes == state.process_index]
-    _embed_shards(store, work, embedder, mine, state, done=store.n_shards - len(missing))
+    if device is None or (device == "cpu" and options.workers > 1 and state.num_processes == 1):
+        written = _embedded_elsewhere(store, work, model, mine, options)
+    else:
+        embedder = Embedder(model, work.start, device, options.batch_size)
+        written = _embedded_here(store, work, embedder, mine, options, state)
+    if state.is_main_process:
+        done = store.n_shards - len(missing)
+        written = progress(written, "embedding", unit="shard", total=done + len(mine), done=done)
+    for _ in written:
+        pass
     state.wait_for_everyone()
     if not state.is_main_process:
         return 0
@@ -207,62 +221,37 @@ def _begin(options: EmbedOptions, model: LoadedModel, out: Path | Url, seen: Wor
     return work
 
 
-def _embed_shards(
-    store: EmbeddingStore, work: Work, embedder: Embedder, shards: list[int], state: PartialState, *, done: int
-) -> None:
-    """Prepare, embed, check and write shards, in order."""
-    rows = [store.rows(shard) for shard in shards]
-    prepared: Any = zip(shards, work.shards(shards, rows), strict=True)
-    if state.is_main_process:
-        prepared = progress(prepared, "embedding", unit="shard", total=done + len(shards), done=done)
-    for shard, (values, record) in prepared:
-        embedding = embedder(values["flux"], values["ivar"]).astype(store.array("embedding").dtype)
-        _refuse_useless(shard, embedding, values, alone=store.n_shards == 1)
-        columns = {name: values[name] for name in ("id", "ra", "dec", "snr", "flags")}
-        store.write_shard(shard, {"embedding": embedding, **columns}, {**record, "process": state.process_index})
+def _embedded_here(
+    store: EmbeddingStore,
+    work: Work,
+    embedder: Embedder,
+    shards: list[int],
+    options: EmbedOptions,
+    state: PartialState,
+) -> Iterator[None]:
+    """Embed and write shards in this process; those from files are prepared by workers."""
+    parts = ((shard, work.part(shard, store.rows(shard))) for shard in shards)
+    workers = min(options.workers, max(len(shards), 1)) if work.takes_time else 1
+    for shard, values, record in in_processes(make_part, parts, workers, named=lambda shard, _: f"shard {shard}"):
+        write_shard(store, shard, values, record, embedder, state.process_index)
+        yield
 
 
-def _refuse_useless(shard: int, embedding: Array, values: dict[str, Array], *, alone: bool) -> None:
-    """Stop before embeddings that mean nothing are written; a last shard of few rows must not stop a long job."""
-    for fault in embedding_faults(embedding, values["flags"]):
-        raise StoreError(f"shard {shard} is not written: {fault}; check the model and the spectra.")
-    usable = (values["flags"] & np.uint32(Flag.NO_VALID_PIXELS)) == 0
-    masked = float(np.mean(values["ivar"][usable] == 0)) if usable.any() else 0.0
-    if masked > MAX_MASKED and (alone or np.count_nonzero(usable) >= TELLING_ROWS):
-        raise StoreError(
-            f"shard {shard} is not written: {masked:.0%} of the pixels of its spectra are masked; "
-            "check that the grid lies within the survey's wavelengths."
-        )
-
-
-class Embedder:
-    """A model on a device that turns arrays into arrays."""
-
-    def __init__(self, model: LoadedModel, start: float, device: str, batch_size: int) -> None:
-        network: Any = model.model  # transformers' `to` is typed for other arguments
-        self.model = network.to(device)
-        self.width = model.width
-        self.start = start
-        self.device = device
-        self.batch_size = batch_size
-
-    def __call__(self, flux: Array, ivar: Array) -> NDArray[np.float32]:
-        """Embeddings (n, d) of flux, ivar (n, n_pix); 0 for a spectrum without a valid pixel."""
-        import torch
-
-        embedding = np.zeros((len(flux), self.width), dtype=np.float32)
-        usable = np.flatnonzero(np.any(ivar > 0, axis=1))
-        with torch.inference_mode():
-            for first in range(0, len(usable), self.batch_size):
-                rows = usable[first : first + self.batch_size]
-                output = self.model(self._tensor(flux[rows]), self._tensor(ivar[rows]), self.start)
-                embedding[rows] = output.embedding.float().cpu().numpy()
-        return embedding
-
-    def _tensor(self, array: Array) -> torch.Tensor:
-        import torch
-
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self.device)
+def _embedded_elsewhere(
+    store: EmbeddingStore, work: Work, model: LoadedModel, shards: list[int], options: EmbedOptions
+) -> Iterator[None]:
+    """Whole shards by workers, each with the model."""
+    out = absolute(store.path)
+    place = model_place(options.model)
+    recipe = Recipe(str(out), place, model.fingerprint, work.start, options.device, options.batch_size)
+    return in_processes(
+        Recipe.write,
+        ((recipe, shard, work.part(shard, store.rows(shard))) for shard in shards),
+        min(options.workers, max(len(shards), 1)),
+        options.scheduler,
+        named=lambda _, shard, __: f"shard {shard} of '{store.path}'",
+        shared=[out, *work.shared(), *([Path(place)] if Path(place).is_absolute() else [])],
+    )
 
 
 def _work(options: EmbedOptions, model: ModelDescription, out: Path | Url, *, look: bool = True) -> Work:
@@ -280,7 +269,7 @@ def _work(options: EmbedOptions, model: ModelDescription, out: Path | Url, *, lo
     if look:
         check_grid(grid, model)
     if options.inputs:
-        return FromFiles(options.plan(options.inputs, grid, model.preparation, out, look=look), options.workers)
+        return FromFiles(options.plan(options.inputs, grid, model.preparation, out, look=look))
     stars = min(options.limit or SAMPLE_STARS, SAMPLE_STARS)
     sample = BuiltInSample(options.survey or SURVEYS[0], grid, model.preparation, stars)
     if look:
@@ -331,18 +320,6 @@ def _default_out(options: EmbedOptions, model: ModelDescription) -> Path:
     return Path(f"{source}-{short}.zarr")
 
 
-def _device(wanted: str, state: Any) -> str:
-    import torch
-
-    if wanted == "auto":
-        return str(state.device)
-    try:
-        torch.empty(1, device=wanted)
-    except (RuntimeError, AssertionError):
-        raise OptionError(f"device '{wanted}' is not there; use --device auto or cpu.") from None
-    return wanted
-
-
 def embed_file(
     path: Path,
     survey: str,
@@ -372,9 +349,10 @@ def embed_file(
     return values["id"], Embedder(loaded, grid.start, "cpu", 256)(values["flux"], values["ivar"])
 
 
-def embed_store(spectra: Path | Url, out: Path, model: str) -> None:
+def embed_store(spectra: Path | Url, out: Path, model: str, workers: int = 1, scheduler: str | None = None) -> None:
     """Embed a spectra store into `out` as embed-spectra does, for other packages; what is unfinished is finished."""
-    embed(EmbedOptions(inputs=(str(spectra),), model=model, out=out), quiet=True)
+    options = EmbedOptions(inputs=(str(spectra),), model=model, out=out, workers=workers, scheduler=scheduler)
+    embed(options, quiet=True)
 
 
 def check_model(model: str, fingerprint: str) -> None:

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from stores.ingest import discard_lists
 from stores.location import Url
 from stores.plan import Plan
-from stores.processes import in_processes
+from stores.processes import absolute
 from stores.sample import BuiltInSample
 from stores.spectra import SpectraStore, spectra_details
 from stores.store import Array, shard_rows_for
-from stores.task import Task
+
+
+class Part(Protocol):
+    """Spectra of one shard."""
+
+    def make(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Columns of a spectra store, and the shard's record."""
+        ...
+
+
+def make_part(shard: int, part: Part) -> tuple[int, dict[str, Array], dict[str, Any]]:
+    """The number of a shard, and its spectra."""
+    return shard, *part.make()
 
 
 class Work(Protocol):
@@ -22,15 +35,18 @@ class Work(Protocol):
     job: dict[str, Any]
     details: dict[str, Any]
     start: float
+    takes_time: bool  # to make a part, more than to send it from another process
 
     def __len__(self) -> int: ...
 
     def shard_rows(self) -> int: ...
 
-    def shards(
-        self, shards: Sequence[int], rows: Sequence[slice]
-    ) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
-        """Columns of a spectra store and the shard's record, for each of the shards."""
+    def part(self, shard: int, rows: slice) -> Part:
+        """What makes a shard, small enough to send to another process."""
+        ...
+
+    def shared(self) -> Sequence[object]:
+        """Paths that have to be seen where it is made."""
         ...
 
     def failed(self) -> Iterable[dict[str, str]]:
@@ -49,9 +65,10 @@ class Work(Protocol):
 class FromFiles:
     """Spectra prepared on the fly from survey files."""
 
-    def __init__(self, plan: Plan, workers: int) -> None:
+    takes_time = True
+
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.workers = workers
         self.job = plan.job
         self.details = spectra_details(plan.grid, plan.survey, plan.preparation)
         self.start = plan.grid.start
@@ -62,10 +79,11 @@ class FromFiles:
     def shard_rows(self) -> int:
         return shard_rows_for(len(self.plan))
 
-    def shards(
-        self, shards: Sequence[int], rows: Sequence[slice]
-    ) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
-        return in_processes(Task.make, ((self.plan.task(span),) for span in rows), self.workers)
+    def part(self, shard: int, rows: slice) -> Part:
+        return self.plan.task(rows)
+
+    def shared(self) -> Sequence[object]:
+        return self.plan.listing.first()
 
     def failed(self) -> Iterable[dict[str, str]]:
         return self.plan.listing.failed()
@@ -77,8 +95,21 @@ class FromFiles:
         self.plan.listing.discard_new()
 
 
+@dataclass(frozen=True)
+class SamplePart:
+    """Rows of the built-in sample."""
+
+    sample: BuiltInSample
+    rows: slice
+
+    def make(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        return self.sample.make(self.rows), {"sources": [], "failed": []}
+
+
 class FromSample:
     """Spectra simulated on the spot, where no files were given."""
+
+    takes_time = True
 
     def __init__(self, sample: BuiltInSample) -> None:
         self.sample = sample
@@ -92,10 +123,11 @@ class FromSample:
     def shard_rows(self) -> int:
         return shard_rows_for(len(self.sample))
 
-    def shards(
-        self, shards: Sequence[int], rows: Sequence[slice]
-    ) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
-        return ((self.sample.make(span), {"sources": [], "failed": []}) for span in rows)
+    def part(self, shard: int, rows: slice) -> Part:
+        return SamplePart(self.sample, rows)
+
+    def shared(self) -> Sequence[object]:
+        return ()
 
     def failed(self) -> Iterable[dict[str, str]]:
         return ()
@@ -107,8 +139,25 @@ class FromSample:
         """Nothing: there are no files."""
 
 
+@dataclass(frozen=True)
+class StorePart:
+    """A shard of a spectra store at `path`."""
+
+    path: str
+    shard: int
+    rows: slice
+
+    def make(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        store = SpectraStore.open(self.path, unfinished=True)  # it was looked at before; that need not be repeated
+        marker = store.marker(self.shard)
+        values = {name: store.read(name, self.rows) for name in store.columns}
+        return values, {"sources": marker["sources"], "failed": marker["failed"]}
+
+
 class FromStore:
     """Spectra prepared before, in a spectra store."""
+
+    takes_time = False
 
     def __init__(self, store: SpectraStore) -> None:
         self.store = store
@@ -123,13 +172,11 @@ class FromStore:
     def shard_rows(self) -> int:
         return self.store.shard_rows
 
-    def shards(
-        self, shards: Sequence[int], rows: Sequence[slice]
-    ) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
-        for shard, span in zip(shards, rows, strict=True):
-            values = {name: self.store.read(name, span) for name in self.store.columns}
-            marker = self.store.marker(shard)
-            yield values, {"sources": marker["sources"], "failed": marker["failed"]}
+    def part(self, shard: int, rows: slice) -> Part:
+        return StorePart(str(absolute(self.store.path)), shard, rows)
+
+    def shared(self) -> Sequence[object]:
+        return (absolute(self.store.path),)
 
     def failed(self) -> Iterable[dict[str, str]]:
         return list(self.store.attributes["failed"])

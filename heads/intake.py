@@ -103,7 +103,7 @@ def take_in(options: InputOptions, files: Sequence[str], need: Need, model: str 
 
         embed: StoreEmbedder = find_embedder("store")
         stores["embeddings"] = whole = work / "embeddings.zarr"
-        embed(store.path, whole, model)
+        embed(store.path, whole, model, options.workers, options.scheduler)
     about = {
         "survey": store.survey,
         "given": list(files),
@@ -124,7 +124,7 @@ def _spectra(options: InputOptions, files: Sequence[str], need: Need, out: Path)
         return sample.write(out), 0
     plan = options.plan(files, need.grid, need.preparation, out)
     try:
-        store, _ = write_spectra(plan, out, options.workers)
+        store, _ = write_spectra(plan, out, options.workers, options.scheduler)
         return store, report(store, "with --keep-work the spectra are kept, and stores-info lists them all")
     except InputError:
         discard(out.parent)  # no row is of any use

@@ -63,7 +63,7 @@ class Cluster:
         threads = {
             f"distributed.nanny.pre-spawn-environ.{name}": int(os.environ.get(name) or share) for name in THREADS
         }
-        spare = {f"distributed.{who}.http.routes": [] for who in ("scheduler", "worker")}
+        spare: dict[str, list[str]] = {f"distributed.{who}.http.routes": [] for who in ("scheduler", "worker")}
         settings = {
             **threads,
             **spare,
@@ -216,8 +216,8 @@ class Cluster:
 
 
 def identity() -> Identity:
-    """Version and commit of the running package."""
-    return package_version(), commit()
+    """Version and commit of the running package; of a checkout with changes, the commit that it had before."""
+    return package_version(), (commit() or "").removesuffix("+changes") or None
 
 
 def _do(expected: Identity | None, function: Callable[..., Result], task: tuple[Any, ...]) -> Result:

@@ -40,9 +40,14 @@ class Embedder(Protocol):
 
 
 class StoreEmbedder(Protocol):
-    """Embeds a spectra store into an embedding store `out`; what is unfinished there is finished."""
+    """Embeds a spectra store into an embedding store `out`; what is unfinished there is finished.
 
-    def __call__(self, spectra: Path | Url, out: Path, model: str) -> None: ...
+    workers, scheduler: as of in_processes
+    """
+
+    def __call__(
+        self, spectra: Path | Url, out: Path, model: str, workers: int = 1, scheduler: str | None = None
+    ) -> None: ...
 
 
 class ModelCheck(Protocol):

@@ -161,23 +161,21 @@ def test_workers_are_started_once_a_command(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_mistake_comes_as_it_is_and_is_not_tried_again(scheduler: str, tmp_path: Path) -> None:
     tried = tmp_path / "tried"
-    found = []
+    results = in_processes(mistaken, ((str(tried), number) for number in range(4)), 1, scheduler)
+    assert [next(results), next(results)] == [0, 1]
     with pytest.raises(InputError, match=r"^'two\.fits' has no spectra; check the file\.$"):
-        for result in in_processes(mistaken, ((str(tried), number) for number in range(4)), 1, scheduler):
-            found.append(result)
-    assert found == [0, 1]
+        next(results)
     assert tried.read_text().split().count("2") == 1
 
 
 def test_a_task_that_kills_every_worker_is_named(scheduler: str, tmp_path: Path, capsys: Any) -> None:
     tasks = ((str(tmp_path), number, 100) for number in range(3))
-    found = []
+    results = in_processes(killing, tasks, 1, scheduler, named=lambda _, number, __: f"number {number}")
+    assert next(results) == 0
     with pytest.raises(
         SpectraBridgeError, match=r"^number 1 kills every worker process .*\(out of memory\?\); run the same command"
     ):
-        for result in in_processes(killing, tasks, 1, scheduler, named=lambda _, number, __: f"number {number}"):
-            found.append(result)
-    assert found == [0]
+        next(results)
     assert len(list(tmp_path.iterdir())) == 4  # twice in company, twice alone
     assert "note: a worker was lost; what it was doing is done again." in capsys.readouterr().err
 
@@ -250,12 +248,12 @@ def test_a_scheduler_that_goes_is_one_sentence() -> None:
         protocol="tcp",
         scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
     )
-    with (
-        dask.config.set({"distributed.comm.timeouts.connect": "2s"}),
-        pytest.raises(SpectraBridgeError, match=r"the Dask scheduler at 'tcp://.*' is gone; start it and run"),
-    ):
-        for _ in in_processes(slowly, ((number,) for number in range(100)), 1, cluster.scheduler_address):
-            cluster.close()
+    results = in_processes(slowly, ((number,) for number in range(100)), 1, cluster.scheduler_address)
+    with dask.config.set({"distributed.comm.timeouts.connect": "2s"}):
+        assert next(results) == 0
+        cluster.close()
+        with pytest.raises(SpectraBridgeError, match=r"the Dask scheduler at 'tcp://.*' is gone; start it and run"):
+            list(results)
 
 
 # -- commands ----------------------------------------------------------------------------------------------
