@@ -44,7 +44,6 @@ from stores.tables import TableForm, refuse_out, write_table
 if TYPE_CHECKING:
     from heads.bundle import Bundle
     from heads.head import Head, Prediction
-    from heads.inputs import InputStores
     from stores.store import Array, Store
 
 NAMES = {
@@ -172,7 +171,9 @@ def _write(
 
     taken: where the stores are from, if they were made of files
     """
+    from heads.head import ROWS_AT_ONCE
     from heads.inputs import FLAGS, InputStores, unread
+    from heads.portion import Reader, portions, portions_by_workers
 
     name = head.identity["input"]
     if taken is None:
@@ -183,20 +184,14 @@ def _write(
     n = len(stores) if options.limit is None else min(options.limit, len(stores))
     summary = Summary(head.targets)
     form = catalogue_form(head, folder, stores.stores, n, taken)
-    write_table(out, form, summary.watch(together(predict_stores(head, stores, n))))
+    if options.workers > 1 or options.scheduler is not None:
+        reader = Reader.of(head, folder, stores, options.model)
+        found = portions_by_workers(reader, n, options.workers, options.scheduler)
+    else:
+        found = portions(head, stores, 0, n)
+    found = progress(found, "predicting", unit="part", total=-(-n // ROWS_AT_ONCE))
+    write_table(out, form, summary.watch(together(catalogue_part(*portion) for portion in found)))
     say(f"'{options.out}': {summary}")
-
-
-def predict_stores(head: Head | Bundle, stores: InputStores, n: int) -> Iterator[Part]:
-    """The catalogue's columns for the first n rows of opened stores, part by part."""
-    from heads.head import ROWS_AT_ONCE
-
-    start = 0
-    parts = progress(head.parts(stores, slice(0, n)), "predicting", unit="part", total=-(-n // ROWS_AT_ONCE))
-    for found in parts:
-        rows = slice(start, start + len(found))
-        start = rows.stop
-        yield catalogue_part(found, {name: stores.main.read(name, rows) for name in SPECTRUM})
 
 
 def catalogue_part(found: Prediction, spectrum: Mapping[str, Array]) -> Part:

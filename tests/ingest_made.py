@@ -13,6 +13,7 @@ from files import BIG_ID, write_table
 
 from stores import SpectraStore
 from stores.ingest import IngestOptions, ingest
+from stores.store import Store
 
 GRID = "3.602:3.63:0.0002"  # 4000-4266 A in 141 pixels
 ROWS = 600  # of the big table: three shards of 256 rows
@@ -35,7 +36,7 @@ def big_table(tmp_path: Path, **columns: Any) -> Path:
     return write_table(path, n=ROWS, n_pix=180, wavelength=wavelength, ids=BIG_ID + np.arange(ROWS), columns=columns)
 
 
-def assert_same_store(one: SpectraStore, other: SpectraStore) -> None:
+def assert_same_store(one: Store, other: Store) -> None:
     assert one.fingerprint == other.fingerprint
     for name in one.columns:
         np.testing.assert_array_equal(one.read(name), other.read(name), err_msg=name)

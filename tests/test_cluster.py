@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from files import BIG_ID, write_table
 from ingest_made import GRID, assert_same_store, made, options
 from test_processes import until
 
-from stores import SpectraStore
+from stores import EmbeddingStore, SpectraStore
 from stores.cluster import Cluster
 from stores.errors import InputError, OptionError, SpectraBridgeError
 from stores.ingest import ingest
 from stores.processes import in_processes, keeping_workers
 
+LOST = "note: a worker was lost; what it was doing is done again."
 ROWS = 3000  # of a table: four shards
 
 
@@ -177,13 +178,13 @@ def test_a_task_that_kills_every_worker_is_named(scheduler: str, tmp_path: Path,
     ):
         next(results)
     assert len(list(tmp_path.iterdir())) == 4  # twice in company, twice alone
-    assert "note: a worker was lost; what it was doing is done again." in capsys.readouterr().err
+    assert LOST in capsys.readouterr().err
 
 
 def test_bad_luck_is_not_held_against_a_task(scheduler: str, tmp_path: Path) -> None:
-    tasks = ((str(tmp_path), number, 3) for number in range(3))
+    tasks = ((str(tmp_path), number, 2) for number in range(3))  # given up by then, and tried alone
     assert list(in_processes(killing, tasks, 1, scheduler)) == [0, 1, 2]
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize(
@@ -271,18 +272,80 @@ def test_a_store_does_not_depend_on_who_makes_it(
     assert not [fault for _, faults in store.verify() for fault in faults]
 
 
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["sent", "cluster"])
+def test_embeddings_do_not_depend_on_who_makes_them(
+    real: bool, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers take long to load torch: what is sent to them is done here, or by them."""
+    from models_made import make_store, save_model
+
+    from embed.run import EmbedOptions, embed
+
+    def elsewhere(function: Any, tasks: Any, *_: Any, **__: Any) -> Iterator[Any]:
+        for sent in map(pickle.dumps, tasks):
+            with monkeypatch.context() as patch:
+                patch.chdir("/")
+                yield function(*pickle.loads(sent))
+
+    if not real:
+        monkeypatch.setattr("embed.run.in_processes", elsewhere)
+    monkeypatch.chdir(tmp_path)
+    make_store(Path("spectra.zarr"), 200)
+    save_model(Path("model"))
+    stores = []
+    for name, more in (("alone", {}), ("cluster", {"scheduler": scheduler})):
+        chosen = EmbedOptions(inputs=("spectra.zarr",), model="model", out=Path(f"{name}.zarr"), device="cpu", **more)
+        assert embed(chosen, quiet=True) == 0
+        stores.append(EmbeddingStore.open(chosen.out))
+    assert_same_store(*stores)
+    assert not [fault for _, faults in stores[1].verify() for fault in faults]
+
+
+def test_predictions_do_not_depend_on_who_makes_them(
+    dask: Any, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow.parquet as pq
+    from heads_made import SMALL, make_sample, make_stores
+
+    import heads.head
+    from heads import train_head
+    from heads.predict import PredictOptions, predict
+
+    # five parts, for the workers too
+    monkeypatch.setattr(heads.head, "ROWS_AT_ONCE", 40)
+    monkeypatch.setattr("heads.portion.ROWS_AT_ONCE", 40)
+    monkeypatch.chdir(tmp_path)
+    made_of = make_stores(tmp_path, 180)
+    train_head(make_sample(60), {"input": "embedding"}, SMALL).head.save_pretrained("head")
+    catalogues = []
+    for name, more in (("alone", {}), ("cluster", {"scheduler": scheduler})):
+        out = Path(f"{name}.parquet")
+        embeddings = Path(os.path.relpath(made_of["embeddings"]))
+        assert predict(PredictOptions(head=Path("head"), embeddings=embeddings, out=out, **more)) == 0
+        catalogues.append(pq.read_table(out))
+    assert catalogues[0].num_rows == 180
+    assert catalogues[0].equals(catalogues[1])
+
+
+def test_a_launch_and_a_scheduler_are_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    from embed.run import EmbedOptions, embed
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(OptionError, match="--scheduler has workers of its own; start the command once, without"):
+        embed(EmbedOptions(scheduler="tcp://host:1"))
+
+
 def test_workers_and_a_scheduler_are_one_too_many(tmp_path: Path, table: Path) -> None:
     with pytest.raises(OptionError, match="--workers is of this machine, and --scheduler has workers of its own"):
         ingest(options(tmp_path, table, workers=2, scheduler="tcp://host:1"))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_worker_is_killed_and_nothing_is_lost(table: Path, alone: SpectraStore, tmp_path: Path) -> None:
+def run_killing_a_worker(module: str, out: Path, *words: str) -> list[str]:
+    """What a command says that loses one of its two workers once the first shard is there."""
     import psutil
 
-    out = tmp_path / "out.zarr"
-    words = ("--survey", "table", str(table), "--out", str(out), "--grid", GRID, "--workers", "2")
-    run = subprocess.Popen([sys.executable, "-m", "stores.ingest", *words], stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", module, *words, "--out", str(out), "--workers", "2"]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert until(lambda: run.poll() is not None or any(out.glob("shards/0*")))
         workers = [one for one in psutil.Process(run.pid).children() if "spawn_main" in " ".join(one.cmdline())]
@@ -292,15 +355,34 @@ def test_a_worker_is_killed_and_nothing_is_lost(table: Path, alone: SpectraStore
     finally:
         run.kill()
     assert run.returncode == 0, said
-    lines = said.splitlines()
-    assert lines[:2] == [
-        "note: a worker was lost; what it was doing is done again.",
-        f"'{out}': {ROWS} spectra in 4 shards.",
-    ]
+    assert until(lambda: not any(one.is_running() and one.status() != "zombie" for one in workers), 10)
+    return said.splitlines()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_worker_is_killed_and_nothing_is_lost(table: Path, alone: SpectraStore, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    lines = run_killing_a_worker("stores.ingest", out, "--survey", "table", str(table), "--grid", GRID)
+    assert lines[:2] == [LOST, f"'{out}': {ROWS} spectra in 4 shards."]
     store = SpectraStore.open(out)
     assert_same_store(store, alone)
     assert not [fault for _, faults in store.verify() for fault in faults]
-    assert until(lambda: not any(one.is_running() and one.status() != "zombie" for one in workers), 10)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_worker_is_killed_and_no_embedding_is_lost(tmp_path: Path) -> None:
+    from models_made import make_store, save_model
+
+    spectra, model = make_store(tmp_path / "s.zarr", 1500).path, save_model(tmp_path / "model")
+    words = (str(spectra), "--model", str(model), "--device", "cpu", "--batch-size", "1")
+    lines = run_killing_a_worker("embed.run", tmp_path / "killed.zarr", *words)
+    assert lines == [LOST, f"'{tmp_path}/killed.zarr': 1500 spectra in 24 shards."]
+    alone = [sys.executable, "-m", "embed.run", *words, "--out", str(tmp_path / "alone.zarr")]
+    subprocess.run(alone, check=True, capture_output=True)
+    store = EmbeddingStore.open(tmp_path / "killed.zarr")
+    assert_same_store(store, EmbeddingStore.open(tmp_path / "alone.zarr"))
+    assert not [fault for _, faults in store.verify() for fault in faults]
 
 
 def test_the_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,11 @@ def test_help_needs_nothing_heavy(command) -> None:  # type: ignore[no-untyped-d
         ("heads.train", ["--out", "README.md", "--store", "x.zarr"], "'README.md' is a file"),
         ("heads.train", ["--out", "x", "--targets", ","], "--targets ','"),
         ("embed.probe", ["x.zarr", "--labels", "x.csv", "--folds", "0"], "--folds"),
-        ("heads.predict", ["--out", "x.fits", "--hed", "x"], "unknown arguments: --hed, x; perhaps you meant --head;"),
+        (
+            "heads.predict",
+            ["--out", "x.fits", "--hed", "x"],
+            "unknown arguments: --hed, x; perhaps you meant --head or --scheduler;",
+        ),
         ("embed.run", ["--store-dtype", "float8"], "--store-dtype cannot be 'float8', but float16 or float32;"),
     ],
 )
