@@ -449,6 +449,12 @@ def test_other_surveys_have_no_sample(tmp_path: Path) -> None:
         embed(EmbedOptions(survey="sdss", out=tmp_path / "e.zarr", device="cpu"))
 
 
+# torchrun, and accelerate as it launches on many GPUs; ACCELERATE_USE_CPU keeps the processes on the CPU
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node")
+LAUNCH = "-m accelerate.commands.launch --multi_gpu --num_machines 1 --mixed_precision no --dynamo_backend no"
+LAUNCHES = [(TORCHRUN, 2), ((*LAUNCH.split(), "--num_processes"), 4)]
+
+
 def start(*arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *launcher, str(SCRIPT), *arguments]
@@ -530,17 +536,20 @@ def test_idle_cores_are_told_only_under_a_launcher(
 
 
 @pytest.mark.slow
-def test_two_processes_write_the_same_store(spectra: Path, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("launcher", "processes"), LAUNCHES, ids=["torchrun", "accelerate"])
+def test_processes_write_whole_shards_of_the_same_store(
+    launcher: tuple[str, ...], processes: int, spectra: Path, model: Path, tmp_path: Path
+) -> None:
     embed(options(spectra, model, tmp_path / "one.zarr"))
-    arguments = (str(spectra), "--model", str(model), "--store-dtype", "float32", "--out", str(tmp_path / "two.zarr"))
-    process = start(*arguments, launcher=("-m", "torch.distributed.run", "--nproc_per_node", "2"))
-    _, message = process.communicate(timeout=200)
+    arguments = (str(spectra), "--model", str(model), "--store-dtype", "float32", "--out", str(tmp_path / "many.zarr"))
+    process = start(*arguments, launcher=(*launcher, str(processes)))
+    _, message = process.communicate(timeout=280)
     assert process.returncode == 0, message
-    one, two = EmbeddingStore.open(tmp_path / "one.zarr"), EmbeddingStore.open(tmp_path / "two.zarr")
-    np.testing.assert_array_equal(one.read("id"), two.read("id"))
-    np.testing.assert_allclose(one.read("embedding"), two.read("embedding"), rtol=1e-4, atol=1e-5)
-    assert [two.marker(shard)["process"] for shard in range(5)] == [0, 1, 0, 1, 0]
-    assert not [fault for _, faults in two.verify() for fault in faults]
+    one, many = EmbeddingStore.open(tmp_path / "one.zarr"), EmbeddingStore.open(tmp_path / "many.zarr")
+    np.testing.assert_array_equal(one.read("id"), many.read("id"))
+    np.testing.assert_allclose(one.read("embedding"), many.read("embedding"), rtol=1e-4, atol=1e-5)
+    assert [many.marker(shard)["process"] for shard in range(5)] == [shard % processes for shard in range(5)]
+    assert not [fault for _, faults in many.verify() for fault in faults]
 
 
 MEASURED = """

@@ -260,8 +260,15 @@ def run_script(command: list[str], environment: dict[str, str]) -> subprocess.Co
             [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"],
             {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         ),
+        (
+            [
+                *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "4"),
+                *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+            ],
+            {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        ),
     ],
-    ids=["python", "accelerate", "two processes"],
+    ids=["python", "accelerate", "two processes", "four processes by accelerate"],
 )
 def test_launchers(store: Path, tmp_path: Path, launcher: list[str], environment: dict[str, str]) -> None:
     arguments = [str(store), "--out", str(tmp_path / "run"), "--size", "tiny", "--steps", "4", "--batch-size", "8"]
