@@ -8,7 +8,8 @@
     accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
         --num_cpu_threads_per_process 2 embed/pretrain.py lamost.zarr --out run
     Two processes on CPU: ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1 torchrun --nproc_per_node 2 embed/pretrain.py ...
-    GPUs, of one machine or several (docs/clusters.md): accelerate launch --mixed_precision bf16 --num_processes 8 embed/pretrain.py ...
+    GPUs, of one machine or of several (docs/clusters.md):
+    accelerate launch --mixed_precision bf16 --num_processes 8 embed/pretrain.py ...
 
 RUN holds the best model so far (config.json, model.safetensors), `last/` with all that --resume needs,
 training.json and loss.png. A store named twice counts twice.
