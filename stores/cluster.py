@@ -70,18 +70,25 @@ class Cluster:
             "distributed.worker.profile.enabled": False,
             "distributed.scheduler.worker-ttl": None,
         }
-        with dask.config.set(settings), _same_environment():
-            own = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                memory_limit=0,  # the default one would kill a worker that has a good reason
-                dashboard_address=None,
-                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else a port that another run may have
-                # without it, whoever else is on this machine could send functions too
-                security=Security.temporary(),
-                silence_logs=logging.CRITICAL,
-            )
+        try:
+            with dask.config.set(settings), _same_environment():
+                own = LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=0,  # the default one would kill a worker that has a good reason
+                    dashboard_address=None,
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else a port that another run may have
+                    # without it, whoever else is on this machine could send functions too
+                    security=Security.temporary(),
+                    silence_logs=logging.CRITICAL,
+                )
+        except (RuntimeError, OSError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            raise SpectraBridgeError(
+                f"{workers} processes cannot be started ({reason}); use one of --workers, or, in a "
+                "script of your own, start work below if __name__ == '__main__'."
+            ) from None
         return cls(Client(own, set_as_default=False), own, "this machine", None)
 
     @classmethod
@@ -264,11 +271,10 @@ def _cores() -> int:
 @contextmanager
 def _same_environment() -> Iterator[None]:
     """Undo what Dask sets for its workers in the environment of this process too."""
-    before = {name: os.environ.get(name) for name in (*THREADS, "PYTHONHASHSEED", "MALLOC_TRIM_THRESHOLD_")}
+    before = dict(os.environ)
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)

@@ -182,6 +182,7 @@ def test_a_task_that_kills_every_worker_is_named(scheduler: str, tmp_path: Path,
     assert LOST in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_bad_luck_is_not_held_against_a_task(scheduler: str, tmp_path: Path) -> None:
     tasks = ((str(tmp_path), number, 2) for number in range(3))  # given up by then, and tried alone
     assert list(in_processes(killing, tasks, 1, scheduler)) == [0, 1, 2]
@@ -385,6 +386,15 @@ def test_a_worker_is_killed_and_no_embedding_is_lost(tmp_path: Path) -> None:
     store = EmbeddingStore.open(tmp_path / "killed.zarr")
     assert_same_store(store, EmbeddingStore.open(tmp_path / "alone.zarr"))
     assert not [fault for _, faults in store.verify() for fault in faults]
+
+
+def test_processes_that_cannot_be_started_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(**_: Any) -> None:
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr("distributed.LocalCluster", failing)
+    with pytest.raises(SpectraBridgeError, match=r"^2 processes cannot be started \(Nanny failed to start\); use"):
+        list(in_processes(abs, [(-1,), (-2,)], 2))
 
 
 def test_the_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
