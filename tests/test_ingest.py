@@ -217,7 +217,7 @@ def test_shards_do_not_depend_on_the_workers(tmp_path: Path, monkeypatch: pytest
     n = 6000  # where a share for each worker would be another number of rows
     path = write_table(tmp_path / "many.fits", n=n, n_pix=4, wavelength=[4000, 4050, 4100, 4150])
 
-    def stop(*_: Any) -> None:
+    def stop(*_: Any, **__: Any) -> None:
         raise Stop
 
     monkeypatch.setattr("stores.ingest.in_processes", stop)

@@ -165,7 +165,7 @@ def test_it_is_kept_while_the_store_is_unfinished_and_no_longer(
 ) -> None:
     files = tables(tmp_path, 3, 4)
     with monkeypatch.context() as patch:
-        patch.setattr("stores.ingest.in_processes", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("stores.ingest.in_processes", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             ingest(options(tmp_path, *files))
     [kept] = tmp_path.glob("out.zarr.files-*")
