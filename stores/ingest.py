@@ -127,7 +127,9 @@ def ingest(options: IngestOptions) -> int:
     return report(store) if is_new else report_finished(store)
 
 
-def write_spectra(plan: Plan, out: Path | Url, workers: int = 1, scheduler: str | None = None) -> tuple[SpectraStore, bool]:
+def write_spectra(
+    plan: Plan, out: Path | Url, workers: int = 1, scheduler: str | None = None
+) -> tuple[SpectraStore, bool]:
     """The store of a plan's spectra, whatever of it was there before, and whether any had to be written."""
     try:
         store = SpectraStore.create(
