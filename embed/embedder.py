@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embed.backend import BACKENDS
 from embed.load import LoadedModel, load_model
 from embed.work import Part
 from stores.embeddings import EmbeddingStore, embedding_faults
@@ -18,9 +19,6 @@ from stores.flags import Flag
 from stores.ingest import is_finished
 from stores.store import Array
 
-if TYPE_CHECKING:
-    import torch
-
 MAX_MASKED = 0.9  # of the pixels of a shard's usable spectra
 TELLING_ROWS = 16  # usable spectra in a shard that such a share says something about
 
@@ -28,31 +26,27 @@ TELLING_ROWS = 16  # usable spectra in a shard that such a share says something 
 class Embedder:
     """A model on a device that turns arrays into arrays."""
 
-    def __init__(self, model: LoadedModel, start: float, device: str, batch_size: int) -> None:
-        network: Any = model.model  # transformers' `to` is typed for other arguments
-        self.model = network.to(device)
+    def __init__(
+        self,
+        model: LoadedModel,
+        start: float,
+        device: str,
+        batch_size: int,
+        backend: str = "torch",
+        precision: str = "float32",
+    ) -> None:
+        self.backend = BACKENDS[backend](model, start, device, precision)
         self.width = model.width
-        self.start = start
-        self.device = device
         self.batch_size = batch_size
 
     def __call__(self, flux: Array, ivar: Array) -> NDArray[np.float32]:
         """Embeddings (n, d) of flux, ivar (n, n_pix); 0 for a spectrum without a valid pixel."""
-        import torch
-
         embedding = np.zeros((len(flux), self.width), dtype=np.float32)
         usable = np.flatnonzero(np.any(ivar > 0, axis=1))
-        with torch.inference_mode():
-            for first in range(0, len(usable), self.batch_size):
-                rows = usable[first : first + self.batch_size]
-                output = self.model(self._tensor(flux[rows]), self._tensor(ivar[rows]), self.start)
-                embedding[rows] = output.embedding.float().cpu().numpy()
+        for first in range(0, len(usable), self.batch_size):
+            rows = usable[first : first + self.batch_size]
+            embedding[rows] = self.backend(flux[rows], ivar[rows])
         return embedding
-
-    def _tensor(self, array: Array) -> torch.Tensor:
-        import torch
-
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self.device)
 
 
 @dataclass(frozen=True)
@@ -60,6 +54,7 @@ class Recipe:
     """All that another process needs to embed shards of a store as this one would.
 
     out: the store; model: where it lies, for that process; start: of the grid, log10 of Angstrom
+    backend, precision: as of Embedder
     """
 
     out: str
@@ -68,22 +63,25 @@ class Recipe:
     start: float
     device: str
     batch_size: int
+    backend: str = "torch"
+    precision: str = "float32"
 
     def write(self, shard: int, part: Part) -> None:
         """Make a shard, unless it is there: a worker may have been lost after it."""
         store = EmbeddingStore.open(self.out, unfinished=True)
         if not is_finished(store, shard):
-            embedder = _embedder(self.model, self.fingerprint, self.start, self.device, self.batch_size)
+            embedder = _embedder(self)
             write_shard(store, shard, *part.make(), embedder)
 
 
 @lru_cache(maxsize=1)
-def _embedder(model: str, fingerprint: str, start: float, device: str, batch_size: int) -> Embedder:
+def _embedder(recipe: Recipe) -> Embedder:
     """The one of this process, which is loaded once."""
-    loaded = load_model(model)
-    if loaded.fingerprint != fingerprint:
-        raise ModelError(f"the model '{model}' of a worker has other weights; give all workers the same.")
-    return Embedder(loaded, start, usable_device(device, _best_device), batch_size)
+    loaded = load_model(recipe.model)
+    if loaded.fingerprint != recipe.fingerprint:
+        raise ModelError(f"the model '{recipe.model}' of a worker has other weights; give all workers the same.")
+    device = usable_device(recipe.device, _best_device)
+    return Embedder(loaded, recipe.start, device, recipe.batch_size, recipe.backend, recipe.precision)
 
 
 def write_shard(

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from embed.config import SpectralConfig
-from embed.masking import PatchMask, all_visible
+from embed.masking import PatchMask
 from stores.grid import Grid
 
 POSITION_SCALES = 48  # sine and cosine pairs, from two patches to far more than the optical range
@@ -122,10 +122,9 @@ class SpectralTransformer(PreTrainedModel):
         """
         pixels = _Pixels(flux, ivar, self.config.patch_size)
         positions = self._positions(pixels.n_patches, start, flux.device)
-        chosen = all_visible(pixels.valid) if mask is None else mask
-        layers = self._encode(pixels, positions, chosen)
+        layers = self._encode(pixels, positions, mask)
         tokens = layers[-1]
-        used = chosen.used[..., None].to(tokens.dtype)
+        used = (pixels.valid if mask is None else mask.used)[..., None].to(tokens.dtype)
         means = [(layer * used).sum(dim=1) / used.sum(dim=1).clamp(min=1) for layer in layers]
         output = SpectralOutput(embedding=torch.cat(means, dim=1), tokens=tokens)
         if read:
@@ -146,14 +145,17 @@ class SpectralTransformer(PreTrainedModel):
         phase = 2 * math.pi * centre[:, None] / periods
         return torch.cat([phase.sin(), phase.cos()], dim=1).to(device, torch.float32)
 
-    def _encode(self, pixels: _Pixels, positions: Tensor, mask: PatchMask) -> list[Tensor]:
-        """Visible patches (B, V, width) after each of the layers that are pooled."""
-        patches = self.patch_embed(pixels.features.to(self.dtype)) + self.position_embed(positions.to(self.dtype))
-        x = patches.gather(1, mask.visible[..., None].expand(-1, -1, patches.shape[-1]))
+    def _encode(self, pixels: _Pixels, positions: Tensor, mask: PatchMask | None) -> list[Tensor]:
+        """Visible patches (B, V, width), all valid ones without a mask, after each of the layers that are pooled."""
+        x = self.patch_embed(pixels.features.to(self.dtype)) + self.position_embed(positions.to(self.dtype))
+        used = pixels.valid
+        if mask is not None:
+            x = x.gather(1, mask.visible[..., None].expand(-1, -1, x.shape[-1]))
+            used = mask.used
         x = torch.cat([self.statistics_embed(pixels.statistics.to(self.dtype))[:, None], x], dim=1)
         keys = None
-        if not bool(mask.used.all()):
-            keys = F.pad(mask.used, (1, 0), value=True)[:, None, None]  # the statistics token is always there
+        if torch.compiler.is_exporting() or not bool(used.all()):  # a program for any batch cannot look at this one
+            keys = F.pad(used, (1, 0), value=True)[:, None, None]  # the statistics token is always there
         found = []
         for number, block in enumerate(self.blocks, start=1):
             x = block(x, keys)
@@ -177,7 +179,7 @@ class SpectralTransformer(PreTrainedModel):
 def valid_patches(ivar: Tensor, patch_size: int) -> Tensor:
     """(B, P) True for patches with at least one valid pixel of ivar (B, n_pix)."""
     filled = F.pad(ivar, (0, -ivar.shape[1] % patch_size))
-    return (filled.view(len(ivar), -1, patch_size) > 0).any(dim=2)
+    return (filled.unflatten(1, (-1, patch_size)) > 0).any(dim=2)
 
 
 class _Pixels:
@@ -193,10 +195,9 @@ class _Pixels:
         self.statistics = torch.cat([self.mean - 1, self.scatter.log10()], dim=1)
         # the last patch is filled up with invalid pixels, not dropped
         filling = -self.n_pix % patch_size
-        shape = (len(flux), -1, patch_size)
-        self.value = F.pad(centred / self.scatter, (0, filling)).view(shape)
-        self.good = F.pad(good, (0, filling)).view(shape)
-        self.ivar = F.pad(ivar, (0, filling)).view(shape)
+        self.value = F.pad(centred / self.scatter, (0, filling)).unflatten(1, (-1, patch_size))
+        self.good = F.pad(good, (0, filling)).unflatten(1, (-1, patch_size))
+        self.ivar = F.pad(ivar, (0, filling)).unflatten(1, (-1, patch_size))
         self.valid = valid_patches(ivar, patch_size)
         self.features = torch.cat([self.value, self.good.to(flux.dtype)], dim=2)  # (B, P, 2 * patch)
         self.n_patches = self.valid.shape[1]

@@ -30,6 +30,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from embed.backend import TRIED, choose, installed, refuse_openvino
 from embed.embedder import Embedder, Recipe, usable_device, write_shard
 from embed.launch import join_processes, leave_processes, main_first, started_alone
 from embed.load import DEFAULT, LoadedModel, ModelDescription, describe_model, load_model, model_place
@@ -73,6 +74,10 @@ class EmbedOptions(InputOptions):
     """Spectra that the model takes at once."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
+    backend: Literal["auto", "torch", "openvino"] = "auto"
+    """What runs the model: auto takes openvino on a CPU, where it is installed and saves time, else torch."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the arithmetic: bfloat16 is faster on processors and cards that have it, and a little less exact."""
     dtype: Annotated[Literal["float16", "float32"], tyro.conf.arg(name="store-dtype")] = "float16"
     """Type of the stored embeddings."""
 
@@ -81,10 +86,17 @@ class EmbedOptions(InputOptions):
         """Whether the input is a spectra store and no files."""
         return len(self.inputs) == 1 and place_at(self.inputs[0]).has(METADATA)
 
+    def job(self, work: Work) -> dict[str, object]:
+        """What decides the content of the store, but for the model."""
+        reduced = {} if self.precision == "float32" else {"precision": self.precision}
+        return {**work.job, "dtype": self.dtype, **reduced}
+
     def check(self) -> None:
         """Refuse values and inputs that cannot work, before anything heavy is loaded."""
         if self.batch_size < 1:
             raise OptionError(f"--batch-size {self.batch_size} must be 1 or more.")
+        if self.backend == "openvino":
+            refuse_openvino(self.device)
         super().check()
         if self.scheduler is not None and not started_alone():
             raise OptionError("--scheduler has workers of its own; start the command once, without a launcher.")
@@ -148,7 +160,7 @@ def _seen_early(options: EmbedOptions, model: ModelDescription) -> Work | None:
     try:
         if place_at(out).taken():
             store = EmbeddingStore.open(out, unfinished=True)
-            store.refuse_other_job({**work.job, "dtype": options.dtype})
+            store.refuse_other_job(options.job(work))
             theirs = store.attributes["job"].get("model")
             if isinstance(theirs, dict) and theirs.get("fingerprint") != model.fingerprint:
                 store.refuse_other_job({"model": {**theirs, "fingerprint": model.fingerprint}})
@@ -167,11 +179,11 @@ def _embed(options: EmbedOptions, state: PartialState, seen: Work | None, held: 
             seen.refuse()
         raise
     out = options.out or _default_out(options, model)
-    work = main_first(state, lambda: _begin(_placed(options, model, held), model, out, seen))
-    if work is None:
-        work = _work(options, model, out, look=False)
     # None: each worker has its own
     device = None if options.scheduler else usable_device(options.device, lambda: str(state.device))
+    work = main_first(state, lambda: _begin(_placed(options, model, held), model, out, seen, device))
+    if work is None:
+        work = _work(options, model, out, look=False)
     store = EmbeddingStore.open(out, unfinished=True)
     if store.complete:
         if not state.is_main_process:
@@ -184,7 +196,8 @@ def _embed(options: EmbedOptions, state: PartialState, seen: Work | None, held: 
     if device is None or (device == "cpu" and options.workers > 1 and state.num_processes == 1):
         written = _embedded_elsewhere(store, work, model, mine, options)
     else:
-        embedder = Embedder(model, work.start, device, options.batch_size)
+        backend = _backend(store)
+        embedder = Embedder(model, work.start, device, options.batch_size, backend, options.precision)
         written = _embedded_here(store, work, embedder, mine, options, state)
     if state.is_main_process:
         done = store.n_shards - len(missing)
@@ -203,7 +216,7 @@ def _embed(options: EmbedOptions, state: PartialState, seen: Work | None, held: 
     return 0 if quiet else report(store)
 
 
-def _begin(options: EmbedOptions, model: LoadedModel, out: Path | Url, seen: Work | None) -> Work:
+def _begin(options: EmbedOptions, model: LoadedModel, out: Path | Url, seen: Work | None, device: str | None) -> Work:
     """Look at the input, if it was not seen, and create the store, or find that of this job."""
     work = _work(options, model, out) if seen is None else seen
     try:
@@ -211,14 +224,33 @@ def _begin(options: EmbedOptions, model: LoadedModel, out: Path | Url, seen: Wor
             out,
             embedding_columns(model.width, options.dtype),
             len(work),
-            {**work.job, "model": model.attributes(), "dtype": options.dtype},
+            {**options.job(work), "model": model.attributes()},
             shard_rows=work.shard_rows(),
-            details={**work.details, "model": model.attributes()},
+            details={**work.details, "model": model.attributes(), "backend": _chosen(options, model, work, device)},
         )
     except StoreError:
         work.refuse()
         raise
     return work
+
+
+def _chosen(options: EmbedOptions, model: LoadedModel, work: Work, device: str | None) -> str:
+    """The backend of a job."""
+    if options.backend != "auto":
+        return options.backend
+    if device != "cpu" or not installed():
+        return "torch"
+    some = work.part(0, slice(0, min(TRIED, len(work)))).make()[0]
+    usable = np.any(some["ivar"] > 0, axis=1)
+    found = choose(model, work.start, options.precision, len(work), some["flux"][usable], some["ivar"][usable])
+    if found != "torch":
+        say(f"note: {found} runs the model, as it is the faster here; --backend torch asks for PyTorch.")
+    return found
+
+
+def _backend(store: EmbeddingStore) -> str:
+    """The one that a store was begun with: what was interrupted goes on alike."""
+    return str(store.attributes.get("backend", "torch"))
 
 
 def _embedded_here(
@@ -243,7 +275,16 @@ def _embedded_elsewhere(
     """Whole shards by workers, each with the model."""
     out = absolute(store.path)
     place = model_place(options.model)
-    recipe = Recipe(str(out), place, model.fingerprint, work.start, options.device, options.batch_size)
+    recipe = Recipe(
+        str(out),
+        place,
+        model.fingerprint,
+        work.start,
+        options.device,
+        options.batch_size,
+        _backend(store),
+        options.precision,
+    )
     return in_processes(
         Recipe.write,
         ((recipe, shard, work.part(shard, store.rows(shard))) for shard in shards),

@@ -124,7 +124,8 @@ class Store:
         place = place_at(path)
         if place.taken():
             store = cls.open(path, unfinished=True)
-            store.refuse_other_job(job)
+            # what it has beyond this job makes it another one, too
+            store.refuse_other_job({**dict.fromkeys(store.attributes["job"]), **job})
             if store.complete:
                 from stores.soundness import refuse_missing_files, refuse_missing_markers
 
