@@ -332,7 +332,8 @@ def _results(
 
     hands = _laboratory(options.out, settings)
     stage = hands.stage
-    outcomes = {cell: Outcome.load(hands.path(cell, study.fingerprint)) for cell in cells}
+    own = study.fingerprint  # reads the stores: once
+    outcomes = {cell: Outcome.load(hands.path(cell, own)) for cell in cells}
     scores = summary.score(stage, summary.tested(stage, outcomes), regimes, options.replicates)
     targets = study.targets
     first = "feh" if "feh" in targets else targets[0]

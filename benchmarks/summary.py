@@ -66,31 +66,53 @@ def score(stage: Stage, methods: Mapping[Method, Tested], regimes: Sequence[Regi
     """A row for each method, label and regime that has stars enough."""
     columns = {target: stage.reference[:, i] for i, target in enumerate(stage.target.targets)}
     rows: list[dict[str, Any]] = []
-    drawn: dict[bytes, Bootstrap] = {}
+    drawn: dict[bytes, Bootstrap | None] = {}
     for regime in regimes:
         inside = regime.of(columns)
         for i, target in enumerate(stage.target.targets):
-            measured: dict[Method, Measured] = {}
+            alike: dict[tuple[bytes, int], list[Method]] = {}  # on the same stars, with as many seeds
             for method, one in methods.items():
-                reference, value = stage.reference[one.rows, i], one.value[:, i]
-                known = np.flatnonzero(np.isfinite(reference) & np.isfinite(value) & inside[one.rows])
-                star = stage.target.star[one.rows[known]]
-                if len(np.unique(star)) < LEAST:
-                    continue
-                key = one.rows[known].tobytes()
+                known = _known(stage, one, i, inside)
+                alike.setdefault((one.rows[known].tobytes(), len(one.members)), []).append(method)
+            measured: dict[Method, Measured] = {}
+            for (key, _), some in alike.items():
+                own = np.frombuffer(key, dtype=np.int64)
                 if key not in drawn:
-                    drawn[key] = Bootstrap.of(star, replicates, stage.study.seed)
-                limit = stage.bounds[one.rows[known], i]
-                measured[method] = measure(
-                    reference[known],
-                    value[known],
-                    one.members[:, known, i],
-                    (one.low90[known, i], one.high90[known, i]),
-                    limit if np.isfinite(limit).any() else None,
-                    drawn[key],
-                )
-            rows += _rows(measured, methods, target, regime.name)
+                    star = stage.target.star[own]
+                    enough = len(np.unique(star)) >= LEAST
+                    drawn[key] = Bootstrap.of(star, replicates, stage.study.seed) if enough else None
+                bootstrap = drawn[key]
+                if bootstrap is not None:
+                    held = [(methods[one], _known(stage, methods[one], i, inside)) for one in some]
+                    found = _measured(stage, held, own, i, bootstrap)
+                    measured |= dict(zip(some, found, strict=True))
+            in_order = {method: measured[method] for method in methods if method in measured}
+            rows += _rows(in_order, methods, target, regime.name)
     return Table.of_rows(rows)
+
+
+def _known(stage: Stage, one: Tested, i: int, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(n,) True where a method and the reference have the i-th label of a star of the regime."""
+    known = np.isfinite(stage.reference[one.rows, i]) & np.isfinite(one.value[:, i]) & inside[one.rows]
+    return np.asarray(known)
+
+
+def _measured(
+    stage: Stage, held: Sequence[tuple[Tested, NDArray[np.bool_]]], rows: NDArray[np.int64], i: int, drawn: Bootstrap
+) -> list[Measured]:
+    """What is measured of methods that know the same stars."""
+    limit = stage.bounds[rows, i]
+    return measure(
+        stage.reference[rows, i],
+        np.stack([one.value[known, i] for one, known in held]),
+        np.stack([one.members[:, known, i] for one, known in held]),
+        (
+            np.stack([one.low90[known, i] for one, known in held]),
+            np.stack([one.high90[known, i] for one, known in held]),
+        ),
+        limit if np.isfinite(limit).any() else None,
+        drawn,
+    )
 
 
 def _rows(
