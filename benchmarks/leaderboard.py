@@ -14,18 +14,34 @@ LEADERBOARD = Path(__file__).parent / "leaderboard.jsonl"
 MEASURES = ("n", "sigma", "sigma_low", "sigma_high", "median", "r2", "cover90", "bound_ratio")
 
 
-def record(results: Results, path: Path = LEADERBOARD) -> None:
+def check_recordable(commit: str | None) -> None:
+    """Raises OptionError for a run of code that no commit holds, which nobody could repeat."""
+    if commit is None:
+        raise OptionError(
+            "--record needs a git checkout of spectrabridge, whose leaderboard it is; leave it out here."
+        )
+    if commit.endswith("+changes"):
+        raise OptionError("--record needs code that is committed, so that others can repeat the run; commit first.")
+
+
+def record(results: Results, path: Path = LEADERBOARD) -> str:
     """Add a run: where it comes from, and the best head of each label and regime at its largest size.
 
-    Raises OptionError for a run of code that no commit holds, which nobody could repeat.
+    Says in a sentence what was written, or that it was there before. Raises OptionError as `check_recordable`.
     """
     about = results.about
-    if not about.get("commit") or str(about["commit"]).endswith("+changes"):
-        raise OptionError("--record needs code that is committed, so that others can repeat the run; commit first.")
+    check_recordable(about.get("commit"))
     line = {name: about[name] for name in ("suite", "version", "commit", "command", "created", "fingerprints")}
     line["best"] = _best(results)
+    text = json.dumps(line)
+    what = f"suite {line['suite']} at commit {str(line['commit'])[:12]}"
+    before = path.read_text().splitlines() if path.is_file() else []
+    if text in before:
+        return f"'{path}' has this run ({what}) in line {before.index(text) + 1}; nothing was added."
     with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(text + "\n")
+    cells = sum(len(regimes) for regimes in line["best"].values())
+    return f"'{path}', line {len(before) + 1}: {what}, the best head of {cells} labels and regimes; commit it."
 
 
 def _best(results: Results) -> dict[str, dict[str, dict[str, Any]]]:

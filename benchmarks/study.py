@@ -6,7 +6,7 @@ A study lies in a folder as study.json, which names stores and labels, so that e
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -186,6 +186,22 @@ class Stage:
     def task(self, size: int, draw: int) -> Task:
         """What a method is given."""
         return Task(self.source, self.tuning(size, draw), self.test(draw), self.spectra, self.study.seed + draw)
+
+    def columns(self, names: Iterable[str]) -> dict[str, Float]:
+        """The reference (n,) of these labels of the target's stars, be they asked for or not; without unknown ones."""
+        asked = {target: self.reference[:, i] for i, target in enumerate(self.target.targets)}
+        others = tuple(name for name in dict.fromkeys(names) if name not in asked)
+        if not others:
+            return asked
+        if self.study.truth is not None:
+            table = IdTable.read(self.study.truth, ("id",), others)
+            ids, held = table.ids, {name: table.numbers(name) for name in others if name in table.columns}
+        else:
+            labels = Labels.load(self.study.target.labels)
+            ids, held = labels.id, {name: labels.values[name] for name in others if name in labels.values}
+        order = np.argsort(ids)
+        row = order[np.searchsorted(ids[order], self.target.id)]  # the target's stars come from there
+        return asked | {name: values[row].astype(np.float64) for name, values in held.items()}
 
     @cached_property
     def spectra(self) -> SpectraStore:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,35 @@ Prepare them with stores-ingest and stores-labels (docs/labels.md), then run
 
 
 @dataclass(frozen=True)
+class RealFiles:
+    """Files of the suite of real stars: spectra of LAMOST, a table of more, MILES, and catalogues of both."""
+
+    lamost: Path
+    lasp: Path
+    table: Path
+    miles: Path
+    literature: Path
+
+    @classmethod
+    def of(cls, data: Path) -> RealFiles:
+        """data: folder with lamost/ and miles/. Raises InputError for one that is not there."""
+        lamost, miles = data / "lamost", data / "miles"
+        found = cls(
+            lamost=lamost / "fits",
+            lasp=lamost / "labels.csv",
+            table=lamost / "lamost_dr10_table.fits.gz",
+            miles=miles / "fits",
+            literature=miles / "labels.csv",
+        )
+        for path in vars(found).values():
+            if not path.exists():
+                raise InputError(
+                    f"'{path}' does not exist; name the folder that holds lamost/ and miles/ with --data."
+                )
+        return found
+
+
+@dataclass(frozen=True)
 class Workshop:
     """Where the stores of a study are made, and how.
 
@@ -66,7 +96,7 @@ class Workshop:
         mwsall = desi.with_suffix(".mwsall.fits")
         _write_pipelines(mwsall, desi, seen)
         pipelines = {
-            shown: self._labels(f"desi-{kind}", desi, [f"{kind}:{mwsall}"])
+            shown: self._labels(f"{desi.stem}-{kind}", desi, [f"{kind}:{mwsall}"])
             for shown, kind in (("SP", "desi_sp"), ("RVSpecfit", "desi_rvs"))
         }
         return Study(
@@ -86,30 +116,25 @@ class Workshop:
 
         data: folder with lamost/ and miles/; simulated: how many spectra
         """
-        files, table, miles = data / "lamost", data / "lamost" / "lamost_dr10_table.fits.gz", data / "miles"
-        for path in (files / "fits", files / "labels.csv", table, miles / "fits", miles / "labels.csv"):
-            if not path.exists():
-                raise InputError(
-                    f"'{path}' does not exist; name the folder that holds lamost/ and miles/ with --data."
-                )
+        files = RealFiles.of(data)
         stores = [
-            self._ingested("lamost", "lamost", files / "fits"),
-            self._ingested("lamost-table", "table", table),
-            self._ingested("miles", "fits1d", miles / "fits", medium="air", at_rest=True),
+            self._ingested("lamost", "lamost", files.lamost),
+            self._ingested("lamost-table", "table", files.table),
+            self._ingested("miles", "fits1d", files.miles, medium="air", at_rest=True),
         ]
         twin, _ = self._twin("lamost", simulated, REAL_SEED, fractions=None, gmag=(14.0, 18.5))
         counts = [len(open_store(store)) for store in stores[:2]]
         sources = [
             self._side(name, store, self._labels(store.stem, store, [f"lasp:{catalogue}"]), count / (2 * sum(counts)))
             for name, store, catalogue, count in zip(
-                ("LAMOST", "LAMOST table"), stores[:2], (files / "labels.csv", table), counts, strict=True
+                ("LAMOST", "LAMOST table"), stores[:2], (files.lasp, files.table), counts, strict=True
             )
         ]
         true = self._labels("lamost-twin", twin, [f"table:{_truth_of(twin)}"])
         return Study(
             name="real",
             sources=(*sources, self._side("LAMOST twin", twin, true, 0.5)),
-            target=self._side("MILES", stores[2], self._labels("miles", stores[2], [f"table:{miles / 'labels.csv'}"])),
+            target=self._side("MILES", stores[2], self._labels("miles", stores[2], [f"table:{files.literature}"])),
             targets=self.targets,
             pool=pool,
             tested=tested,
@@ -175,7 +200,10 @@ class Workshop:
         path = self.folder / f"{name}.labels.parquet"
         if not path.exists():
             options = LabelOptions(path=store, catalogue=tuple(catalogues), out=path, **more)
-            label_store(open_store(store), options).save(path)
+            # how many rows were matched, cut by cut, fills a screen: for who asks
+            with path.with_suffix(".log").open("w") as log, redirect_stderr(log):
+                labels = label_store(open_store(store), options)
+            labels.save(path)
         return path
 
     def _ingested(self, name: str, survey: str, files: Path, **more: Any) -> Path:

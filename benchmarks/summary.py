@@ -19,6 +19,9 @@ from stores.catalogue import UNITS
 
 Float = NDArray[np.float64]
 SHOWN = {"teff": "Teff", "logg": "log g", "feh": "[Fe/H]", "alphafe": "[α/Fe]"}
+TIES = 3  # named at the most
+PAYNE = "payne"
+PAYNE_KNOWS = "it fits the very model that simulated these stars, which no model of real ones can match"
 Method = tuple[str, str, str, int]  # group, input, strategy, size
 
 
@@ -64,7 +67,7 @@ def tested(stage: Stage, outcomes: Mapping[Cell, Outcome]) -> dict[Method, Teste
 
 def score(stage: Stage, methods: Mapping[Method, Tested], regimes: Sequence[Regime], replicates: int) -> Table:
     """A row for each method, label and regime that has stars enough."""
-    columns = {target: stage.reference[:, i] for i, target in enumerate(stage.target.targets)}
+    columns = stage.columns(name for regime in regimes for name in regime.names)
     rows: list[dict[str, Any]] = []
     drawn: dict[bytes, Bootstrap | None] = {}
     for regime in regimes:
@@ -162,14 +165,15 @@ def predictions(stage: Stage, outcomes: Mapping[Cell, Outcome]) -> Table:
     return Table({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
-def stars(stage: Stage, draws: int) -> Table:
-    """The stars that are tested in any draw."""
+def stars(stage: Stage, draws: int, regimes: Sequence[Regime]) -> Table:
+    """The stars that are tested in any draw, with the labels that are asked for and those that regimes ask for."""
     rows = np.unique(np.concatenate([stage.split(draw)[1] for draw in range(draws)]))
     ids = stage.target.id[rows]
     snr = stage.spectra.read("snr", stage.spectra.find(ids)).astype(np.float64)
     columns = {"id": ids, "ra": stage.target.ra[rows], "dec": stage.target.dec[rows], "snr": snr}
+    known = stage.columns(name for regime in regimes for name in regime.names)
+    columns |= {label: values[rows] for label, values in known.items()}
     for i, target in enumerate(stage.target.targets):
-        columns[target] = stage.reference[rows, i]
         if np.isfinite(stage.bounds[rows, i]).any():
             columns[f"bound_{target}"] = stage.bounds[rows, i]
     return Table(columns)
@@ -177,7 +181,7 @@ def stars(stage: Stage, draws: int) -> Table:
 
 def landscapes(stage: Stage, outcomes: Mapping[Cell, Outcome], regimes: Sequence[Regime]) -> Table | None:
     """Mean losses over the stars of each regime; None if no cell has a landscape."""
-    columns = {target: stage.reference[:, i] for i, target in enumerate(stage.target.targets)}
+    columns = stage.columns(name for regime in regimes for name in regime.names)
     rows: list[dict[str, Any]] = []
     for cell, outcome in outcomes.items():
         if not outcome.landscape.size:
@@ -198,55 +202,77 @@ def landscapes(stage: Stage, outcomes: Mapping[Cell, Outcome], regimes: Sequence
     return Table.of_rows(rows) if rows else None
 
 
-def sentences(scores: Table, regimes: Sequence[Regime], label: str) -> dict[str, str]:
-    """What to say first, for each regime: who reads a label best, by how much, and whether that may be chance."""
+def sentences(scores: Table, regimes: Sequence[Regime], label: str, simulated: bool = False) -> dict[str, str]:
+    """What to say first, for each regime: who reads a label best, by how much, and whether that may be chance.
+
+    simulated: whether the target's stars are, which is said where it is an advantage
+    """
     found = {}
     for regime in regimes:
         # a table without rows has no columns to choose by
         own = scores.where(label=label, regime=regime.name) if len(scores) else scores
-        found[regime.name] = _sentence(own.rows(), label)
+        found[regime.name] = _sentence(own.rows(), label, simulated)
     return found
 
 
-def _sentence(rows: Sequence[Mapping[str, Any]], label: str) -> str:
+def _sentence(rows: Sequence[Mapping[str, Any]], label: str, simulated: bool) -> str:
     heads = [row for row in rows if row["group"] == HEAD]
     name, unit, digits = SHOWN.get(label, label), UNITS.get(label, ""), 0 if label == "teff" else 3
     if not heads:
         return f"Fewer than {LEAST} tested stars have {name}: nothing can be said."
 
-    def number(row: Mapping[str, Any]) -> str:
-        return f"{row['sigma']:.{digits}f}"
+    def number(row: Mapping[str, Any], measure: str = "sigma", sign: str = "") -> str:
+        return f"{row[measure]:{sign}.{digits}f}"
 
     most = max(row["size"] for row in heads)
     largest = [row for row in heads if row["size"] == most]
-    best = min(largest, key=lambda row: float(row["sigma"]))
+    best = _least(largest)
+    leads = "wins" if best["best"] else "leads, but not significantly"
+    said = [
+        f"{best['input']} + {best['strategy']} {leads}: it reads {name} of {best['n']} stars with sigma "
+        f"{number(best)} {unit} (95 % interval {number(best, 'sigma_low')}-{number(best, 'sigma_high')}), median error "
+        f"{number(best, 'median', '+')}, having learned from {most} target stars."
+    ]
+    tied = sorted((row for row in largest if row["tied"] and row is not best), key=lambda row: float(row["sigma"]))
+    if best["best"]:
+        said.append("Every other head is significantly worse.")
+    elif tied:
+        named = [f"{row['input']} + {row['strategy']} {number(row)}" for row in tied[:TIES]]
+        more = f" and {len(tied) - TIES} more" if len(tied) > TIES else ""
+        said.append(f"No head is significantly better than {', '.join(named)}{more} either.")
     by_input = [
-        min((row for row in largest if row["input"] == other), key=lambda row: float(row["sigma"]))
+        _least([row for row in largest if row["input"] == other])
         for other in dict.fromkeys(row["input"] for row in largest)
         if other != best["input"]
     ]
-    clear = "significantly" if best["best"] else "not significantly"
-    said = (
-        f"Of heads, {best['input']} + {best['strategy']} has the least scatter in {name} of {best['n']} stars with "
-        f"{most} target stars, {clear} less than all others: sigma {number(best)} {unit} "
-        f"({best['sigma_low']:.{digits}f}-{best['sigma_high']:.{digits}f}), median {best['median']:+.{digits}f}. "
-    )
-    told = [f"from {row['input']} the least is {number(row)} by {row['strategy']}, {_worse(row)}" for row in by_input]
+    told = [f"from {row['input']}, {row['strategy']} {number(row)}, {_worse(row)}" for row in by_input]
     untuned = [row for row in largest if row["strategy"] == ZERO_SHOT]
     if untuned and best["strategy"] != ZERO_SHOT:
-        least = min(untuned, key=lambda row: float(row["sigma"]))
-        told.append(f"of untuned ones {number(least)} from {least['input']}, {_worse(least)}")
+        least = _least(untuned)
+        told.append(f"without any target star, {number(least)} from {least['input']}, {_worse(least)}")
     if told:
-        told[0] = told[0][0].upper() + told[0][1:]
-        said += f"{'; '.join(told)}. "
+        said.append(f"The best {'; '.join(told)}.")
+    fewer = [_least([row for row in heads if row["size"] == size]) for size in _sizes(heads) if 0 < size < most]
+    if fewer:
+        named = [f"with {row['size']} {number(row)} ({row['input']} + {row['strategy']})" for row in fewer]
+        said.append(f"With fewer target stars the least is, {', '.join(named)}.")
     others = [row for row in rows if row["group"] != HEAD and row["size"] in (0, most)]
     if others:
-        least = min(others, key=lambda row: float(row["sigma"]))
+        least = _least(others)
         than = "less" if least["sigma"] < best["sigma"] else "more"
-        said += (
-            f"Of pipelines and classical methods {least['strategy']} has {number(least)}, {than} than any head here."
+        said.append(
+            f"Of pipelines and classical methods {least['strategy']} has {number(least)}, {than} than any head here"
+            + (f"; {PAYNE_KNOWS}." if simulated and least["strategy"] == PAYNE else ".")
         )
-    return said.rstrip()
+    return " ".join(said)
+
+
+def _least(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return min(rows, key=lambda row: float(row["sigma"]))
+
+
+def _sizes(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    return sorted({int(row["size"]) for row in rows})
 
 
 def _worse(row: Mapping[str, Any]) -> str:

@@ -13,18 +13,21 @@ from heads_made import QUICK, SMALL, TARGETS, make_features, make_labels, make_t
 from stores_made import make_embeddings, make_ids, make_spectra
 
 import benchmarks.bench as command
-from benchmarks.bench import BenchOptions, Scale, bench
+from benchmarks import baselines, summary
+from benchmarks.bench import bench
 from benchmarks.cell import HEAD, PIPELINE, Cell, Laboratory, Outcome, Settings
 from benchmarks.leaderboard import record
 from benchmarks.limits import LimitsOptions, limits, shared
 from benchmarks.regime import Regime
+from benchmarks.request import BenchOptions, Scale
 from benchmarks.results import Results, Table
 from benchmarks.study import Side, Stage, Study
 from benchmarks.suites import Workshop
 from benchmarks.summary import sentences
 from benchmarks.task import Predicted
 from embed.load import describe_model
-from stores.errors import InputError, OptionError
+from heads import adapters
+from stores.errors import InputError, OptionError, SpectraBridgeError
 
 SEEDS = 2
 TRAINING = replace(SMALL, widths=(32, 16), fit=replace(QUICK, least_steps=250, most_steps=250))
@@ -170,10 +173,12 @@ def test_sentences_name_the_best(done: Path) -> None:
     for regime, sentence in found.about["sentences"].items():
         rows = found.scores.where(group="head", label="feh", regime=regime, size=40).rows()
         best = min(rows, key=lambda row: row["sigma"])
-        assert sentence.startswith(f"Of heads, {best['input']} + {best['strategy']} has the least scatter")
-        assert best["best"] == ("not significantly less than all" not in sentence)
+        leads = "wins" if best["best"] else "leads, but not significantly"
+        assert sentence.startswith(
+            f"{best['input']} + {best['strategy']} {leads}: it reads [Fe/H] of {best['n']} stars"
+        )
         assert f"{best['sigma']:.3f}" in sentence
-        assert f"of {best['n']} stars" in sentence
+        assert "having learned from 40 target stars" in sentence
 
 
 def test_what_is_better_than_any_head_is_said_to_be() -> None:
@@ -183,13 +188,42 @@ def test_what_is_better_than_any_head_is_said_to_be() -> None:
         other = row | {"group": "baseline", "input": "", "strategy": "payne", "sigma": sigma, "best": False}
         said = sentences(Table.of_rows([row, other]), [Regime("r", "feh < 0")], "feh")["r"]
         assert told in said
-        assert " significantly less than all others" in said
+        assert "fused + zero_shot wins: " in said
+        assert "Every other head is significantly worse." in said
+        assert "simulated" not in said
+        said = sentences(Table.of_rows([row, other]), [Regime("r", "feh < 0")], "feh", simulated=True)["r"]
+        assert f"{told}; it fits the very model that simulated these stars" in said
+
+
+def test_what_fewer_stars_give_and_what_is_as_good_is_said() -> None:
+    row = {"group": "head", "n": 9, "best": False, "sigma_low": 0.09, "sigma_high": 0.12, "median": 0.01}
+    row |= {"label": "feh", "regime": "r"}
+    rows = [
+        row | {"input": name, "strategy": strategy, "size": size, "sigma": sigma, "tied": tied}
+        for name, strategy, size, sigma, tied in (
+            ("fused", "full", 100, 0.1, True),
+            ("fused", "lora", 100, 0.11, True),
+            ("spectra", "full", 100, 0.2, False),
+            ("spectra", "zero_shot", 100, 0.3, False),
+            ("spectra", "lora", 50, 0.4, True),
+            ("fused", "lora", 50, 0.15, True),
+        )
+    ]
+    said = sentences(Table.of_rows(rows), [Regime("r", "feh < 0")], "feh")["r"]
+    assert said.startswith(
+        "fused + full leads, but not significantly: it reads [Fe/H] of 9 stars with sigma 0.100 dex"
+    )
+    assert "No head is significantly better than fused + lora 0.110 either." in said
+    assert (
+        "The best from spectra, full 0.200, significantly worse; without any target star, 0.300 from spectra" in said
+    )
+    assert "With fewer target stars the least is, with 50 0.150 (fused + lora)." in said
 
 
 def test_a_regime_without_stars_is_said_to_have_none(study: Study, done: Path) -> None:
-    assert run(study, done, regime=("none=feh > 5",)) == 0
+    assert run(study, done, regime=("none=feh > 5",), overwrite=True) == 0
     assert Results.load(done).about["sentences"]["none"].startswith("Fewer than 5 tested stars")
-    assert run(study, done) == 0  # as the other tests find it
+    assert run(study, done, overwrite=True) == 0  # as the other tests find it
 
 
 def test_landscapes_have_the_head_in_their_middle(done: Path) -> None:
@@ -239,10 +273,104 @@ def test_what_was_killed_goes_on_to_the_same_results(study: Study, done: Path, t
 
 def test_other_regimes_need_no_new_cells(study: Study, done: Path, tmp_path: Path) -> None:
     cells = {path: path.stat().st_mtime_ns for path in (done / "cells").iterdir()}
-    assert run(study, done, regime=("metal_poor", "warm=teff > 5500")) == 0
+    assert run(study, done, regime=("metal_poor", "warm=teff > 5500"), overwrite=True) == 0
     assert set(Results.load(done).scores["regime"].tolist()) == {"metal_poor", "warm"}
     assert {path: path.stat().st_mtime_ns for path in (done / "cells").iterdir()} == cells
-    assert run(study, done) == 0  # as the other tests find it
+    assert run(study, done, overwrite=True) == 0  # as the other tests find it
+
+
+def test_results_of_other_settings_are_not_replaced_unasked(study: Study, done: Path) -> None:
+    report = (done / "report.html").read_bytes()
+    with pytest.raises(OptionError, match=r"very_metal_poor, now warm=teff > 5500\)"):
+        run(study, done, regime=("warm=teff > 5500",))
+    with pytest.raises(OptionError, match=r"\(--seeds 2, now 3\); choose another --out, .* --overwrite"):
+        run(study, done, seeds=3)
+    assert (done / "report.html").read_bytes() == report
+
+
+def test_what_was_begun_with_other_settings_is_not_gone_on_with(study: Study, tmp_path: Path) -> None:
+    out = tmp_path / "bench"
+
+    def killed(self: Laboratory, cell: Cell, study: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Laboratory, "run", killed)
+        patch.setattr(Laboratory, "make_base", lambda *_: None)
+        with pytest.raises(KeyboardInterrupt):
+            run(study, out)
+    options = {"labels": ",".join(TARGETS), "inputs": "embedding", "baselines": "none"}
+    asked = BenchOptions(out=out, seeds=SEEDS, replicates=60, resume=True, **options)  # type: ignore[arg-type]
+    asked.check()
+    with pytest.raises(OptionError, match=r"begun with other settings \(--seeds 2, now 9\)"):
+        replace(asked, seeds=9).check()
+    replace(asked, seeds=9, resume=False).check()  # nothing is lost: there is no report
+
+
+def test_a_regime_may_ask_for_a_label_that_is_not_given(study: Study, done: Path, tmp_path: Path) -> None:
+    stage = Stage.open(replace(study, targets=("teff",)))
+    assert TARGETS[0] == "feh"
+    whole = Stage.open(study)
+    np.testing.assert_array_equal(stage.columns(["feh"])["feh"], whole.reference[:, 0])
+    rows = stage.split(0)[1]
+    poor = Regime("poor", "feh <= -1")
+    shown = summary.stars(stage, 1, [poor])
+    assert shown["feh"].tolist() == whole.reference[rows, 0].tolist()
+    value = stage.reference[rows]
+    said = summary.Tested(rows, value, value - 1, value + 1, value[None], 0.0, 0)
+    table = summary.score(stage, {("head", "fused", "full", 0): said}, [poor], 50)
+    assert table["label"].tolist() == ["teff"]
+    assert table["n"].tolist() == [np.count_nonzero(whole.reference[rows, 0] <= -1)]
+    with pytest.raises(OptionError, match="asks for 'mass'"):
+        summary.score(stage, {}, [Regime("heavy", "mass > 1")], 50)
+
+
+def test_methods_of_other_packages_are_known_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Point:
+        def load(self) -> None:
+            baselines.baseline("constant")(lambda task: None)  # type: ignore[arg-type,return-value]
+
+    monkeypatch.setattr(baselines, "BASELINES", dict(baselines.BASELINES))
+    monkeypatch.setattr(baselines, "entry_points", lambda group: [Point()] if group.endswith(".baselines") else [])
+    BenchOptions(out=tmp_path / "bench", baselines="knn,constant").check()
+    with pytest.raises(OptionError, match=r"names 'magic'; known are ridge_pca64, .*constant, none"):
+        BenchOptions(out=tmp_path / "bench", baselines="magic").check()
+
+
+def test_strategies_of_other_packages_are_known_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(adapters.ADAPTERS, "mine", adapters.load_adapters()["kriging"])
+    scale = BenchOptions(out=tmp_path / "bench", adapters="zero_shot,mine").scale
+    assert scale.adapters == ("zero_shot", "mine")
+
+
+def test_a_call_that_comes_to_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    for options in (
+        {"suite": "real", "data": tmp_path / "none"},
+        {"model": "no-such-model"},
+        {"labels": "feh,mass"},
+        {"regime": ("heavy=mass > 1",)},
+        {
+            "sizes": "10",
+            "source": (tmp_path,),
+            "source_labels": (tmp_path,),
+            "target": tmp_path,
+            "target_labels": tmp_path,
+        },
+    ):
+        out = tmp_path / "runs" / "bench"
+        with pytest.raises(SpectraBridgeError):
+            bench(BenchOptions(out=out, **options))  # type: ignore[arg-type]
+        assert not out.exists(), options
+
+
+def test_what_is_recorded_is_told(done: Path, tmp_path: Path) -> None:
+    found, board = Results.load(done), tmp_path / "board.jsonl"
+    found = replace(found, about={**found.about, "commit": "abcdef0123456789"})
+    assert f"'{board}', line 1: suite own at commit abcdef012345, the best head of" in record(found, board)
+    assert "has this run" in record(found, board)
+    assert len(board.read_text().splitlines()) == 1
+    with pytest.raises(OptionError, match="needs a git checkout"):
+        record(replace(found, about={**found.about, "commit": None}), board)
 
 
 def test_a_run_of_changed_code_is_not_recorded(done: Path, tmp_path: Path) -> None:
@@ -272,6 +400,8 @@ def test_a_run_of_changed_code_is_not_recorded(done: Path, tmp_path: Path) -> No
         ({"draws": 0}, "--draws 0"),
         ({"target": Path("x.zarr")}, "go together"),
         ({"resume": True}, "nothing to go on with"),
+        ({"labels": "feh,mass"}, "--labels names 'mass', and the stars of the suite 'quick' have teff, logg"),
+        ({"regime": ("heavy=mass > 1",)}, "the regime 'heavy' asks for 'mass'"),
     ],
 )
 def test_mistakes_are_told_beforehand(options: dict[str, object], message: str, tmp_path: Path) -> None:

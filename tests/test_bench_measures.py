@@ -11,7 +11,6 @@ from benchmarks.regime import REGIMES, Regime
 from stores.errors import OptionError
 
 
-
 def measured(
     reference: np.ndarray,
     value: np.ndarray,

@@ -31,6 +31,7 @@ PIXELS = 90  # an inch of a panel
 BETWEEN = (0.07, 62)  # panels: share of the width, pixels of the height
 CLOSE = (0.025, 36)  # the same where panels do not repeat labels and numbers
 TOP, FOOT, LEGEND, LINE = 50, 46, 22, 14  # pixels: above, below, for a row of the legend, for a line of a title
+BAR = 96  # pixels of a bar of colours, with its title
 WIDE = 140  # letters in a row of the legend
 DASHES = {"solid": "solid", "dash": "5px,3px", "dot": "2px,2px", "dashdot": "6px,2px,2px,2px"}
 SYMBOLS = {"triangle": "triangle-up", "cross": "x"}
@@ -68,6 +69,8 @@ def plotly_json(figure: Figure) -> JSON:
             data.append(trace)
     for scale, numbers in figure.scales().items():
         layout[scales[scale]] = _colour_axis(scale, grid, numbers)
+    if scales:
+        layout["margin"]["r"] = BAR  # plotly makes room for a bar, but not always for its title
     layout["annotations"] = notes
     if told:
         rows = -(-sum(len(label) + 7 for label in told) // WIDE)

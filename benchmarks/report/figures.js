@@ -4,7 +4,9 @@ const figures = [];
 {
   const NARROW = 620; // below this many pixels legends go under the plot
   const BUTTONS = 24; // pixels above the plot for plotly's buttons
-  const PANEL = 230; // the least width of one of several panels, pixels; their box scrolls where there is less room
+  const PANEL = 150; // the least width of one of several panels, pixels; their box scrolls where there is less room
+  const PANEL_NARROW = 230; // on narrow screens, where it has to scroll anyway
+  const PAPER = 680; // pixels across a printed page, whatever the window has
   const SOON = "300px";
   const FAR = "2500px";
   const root = document.documentElement;
@@ -79,7 +81,7 @@ const figures = [];
 
   function themed(figure) {
     const { data = [], layout = {} } = JSON.parse(figure.source.textContent);
-    const narrow = figure.box.clientWidth < NARROW;
+    const narrow = !printing && figure.box.clientWidth < NARROW;
     if (isDark()) {
       turnAll(data);
       turnAll(layout);
@@ -89,7 +91,8 @@ const figures = [];
     delete layout.title; // the page has it
     for (const ground of ["paper_bgcolor", "plot_bgcolor"]) delete layout[ground];
     layout.template = { data: own.data, layout: style(narrow) };
-    layout.autosize = true;
+    layout.autosize = !printing;
+    if (printing) layout.width = PAPER;
     layout.height = figure.height;
     layout.uirevision = "kept"; // zooms outlast a change of colours
     layout.margin = { l: narrow ? 48 : 60, r: narrow ? 8 : 16, t: 20, b: 52, ...layout.margin };
@@ -128,12 +131,14 @@ const figures = [];
     figure.gl = data.some((trace) => /gl$|3d$|surface|cone|streamtube|volume|isosurface/.test(trace.type || ""));
     figure.drawn = true;
     figure.dark = isDark();
+    figure.printed = printing;
     const columns = columnsOf(layout);
-    figure.plot.style.minWidth = columns > 1 ? `${60 + columns * PANEL}px` : "";
+    const panel = figure.narrow ? PANEL_NARROW : PANEL;
+    figure.plot.style.minWidth = columns > 1 && !printing ? `${60 + columns * panel}px` : "";
     return Plotly.react(figure.plot, data, layout, config(figure));
   }
 
-  const isDone = (figure) => figure.drawn && figure.dark === isDark();
+  const isDone = (figure) => figure.drawn && figure.dark === isDark() && figure.printed === printing;
 
   // In new colours what is in sight; the rest waits until it comes near again.
   function redraw() {
@@ -150,6 +155,7 @@ const figures = [];
       drawn: false,
       near: false,
       dark: false, // when it was drawn
+      printed: false, // for paper, when it was drawn
       narrow: null,
     });
   }

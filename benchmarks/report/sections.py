@@ -10,7 +10,11 @@ from typing import Any
 from benchmarks.report.glossary import MEASURES, TERMS, condition
 from benchmarks.results import Results
 
-APART = ("sentences", "command", "units", "regimes")  # settings that have a place of their own
+APART = ("sentences", "command", "units", "regimes", "options", "asked")  # settings that have a place of their own
+HEAD = (
+    "A head is a network that reads labels from pixels (spectra), from what a pre-trained model makes of them "
+    "(embedding), or from both (fused); a strategy takes it from the one survey to the other."
+)
 GROUPS = {"pipeline": "the survey's own pipeline", "baseline": "classical methods", "head": "heads"}
 HEADINGS = {
     "suite": "Suite",
@@ -23,6 +27,7 @@ HEADINGS = {
     "sizes": "Target stars to learn from",
     "draws": "Draws of these stars",
     "seeds": "Seeds",
+    "model": "Embedding model",
     "created": "Made",
     "version": "spectrabridge",
     "commit": "Commit",
@@ -44,7 +49,7 @@ def introduction(about: Mapping[str, Any]) -> str:
     return escape(
         f"What heads trained on {_stars(source.get('stars'))} of {_survey(about, 'source')} say of "
         f"{tested} of {_survey(about, 'target')}, and what other methods say of the same stars. "
-        f"Judged by {about.get('reference', 'reference labels')}."
+        f"Judged by {about.get('reference', 'reference labels')}. {HEAD}"
     )
 
 
