@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -201,7 +201,7 @@ class Workshop:
         if not path.exists():
             options = LabelOptions(path=store, catalogue=tuple(catalogues), out=path, **more)
             # how many rows were matched, cut by cut, fills a screen: for who asks
-            with path.with_suffix(".log").open("w") as log, redirect_stderr(log):
+            with path.with_suffix(".log").open("w") as log, redirect_stdout(log), redirect_stderr(log):
                 labels = label_store(open_store(store), options)
             labels.save(path)
         return path

@@ -222,40 +222,40 @@ def _sentence(rows: Sequence[Mapping[str, Any]], label: str, simulated: bool) ->
         return f"Fewer than {LEAST} tested stars have {name}: nothing can be said."
 
     def number(row: Mapping[str, Any], measure: str = "sigma", sign: str = "") -> str:
-        return f"{row[measure]:{sign}.{digits}f}"
+        return f"{row[measure]:{sign}.{digits}f}".replace("-", "−")
 
     most = max(row["size"] for row in heads)
     largest = [row for row in heads if row["size"] == most]
     best = _least(largest)
     leads = "wins" if best["best"] else "leads, but not significantly"
     said = [
-        f"{best['input']} + {best['strategy']} {leads}: it reads {name} of {best['n']} stars with sigma "
-        f"{number(best)} {unit} (95 % interval {number(best, 'sigma_low')}-{number(best, 'sigma_high')}), median error "
-        f"{number(best, 'median', '+')}, having learned from {most} target stars."
+        f"{best['input']} + {best['strategy']} {leads}: it reads {name} of {best['n']:,} stars with sigma "
+        f"{number(best)} {unit} (95 % interval {number(best, 'sigma_low')}–{number(best, 'sigma_high')}), median "
+        f"error {number(best, 'median', '+')}, having learned from {most:,} target stars."
     ]
     tied = sorted((row for row in largest if row["tied"] and row is not best), key=lambda row: float(row["sigma"]))
     if best["best"]:
         said.append("Every other head is significantly worse.")
     elif tied:
-        named = [f"{row['input']} + {row['strategy']} {number(row)}" for row in tied[:TIES]]
+        named = ", ".join(f"{row['input']} + {row['strategy']} {number(row)}" for row in tied[:TIES])
         more = f" and {len(tied) - TIES} more" if len(tied) > TIES else ""
-        said.append(f"No head is significantly better than {', '.join(named)}{more} either.")
+        said.append(f"Others that no head significantly beats: {named}{more}.")
     by_input = [
         _least([row for row in largest if row["input"] == other])
         for other in dict.fromkeys(row["input"] for row in largest)
         if other != best["input"]
     ]
-    told = [f"from {row['input']}, {row['strategy']} {number(row)}, {_worse(row)}" for row in by_input]
+    told = [f"from {row['input']} is {row['strategy']} with {number(row)}, {_worse(row)}" for row in by_input]
     untuned = [row for row in largest if row["strategy"] == ZERO_SHOT]
     if untuned and best["strategy"] != ZERO_SHOT:
         least = _least(untuned)
-        told.append(f"without any target star, {number(least)} from {least['input']}, {_worse(least)}")
+        told.append(f"without any target star has {number(least)}, from {least['input']}, {_worse(least)}")
     if told:
         said.append(f"The best {'; '.join(told)}.")
     fewer = [_least([row for row in heads if row["size"] == size]) for size in _sizes(heads) if 0 < size < most]
     if fewer:
-        named = [f"with {row['size']} {number(row)} ({row['input']} + {row['strategy']})" for row in fewer]
-        said.append(f"With fewer target stars the least is, {', '.join(named)}.")
+        named = ", ".join(f"{row['size']:,} give {number(row)} ({row['input']} + {row['strategy']})" for row in fewer)
+        said.append(f"Fewer target stars: {named}.")
     others = [row for row in rows if row["group"] != HEAD and row["size"] in (0, most)]
     if others:
         least = _least(others)

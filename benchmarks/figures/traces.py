@@ -136,7 +136,7 @@ class _Grid:
             names = zip("xyz", (*titles, ""), strict=True)
             scene: JSON = {f"{name}axis": _scene_axis(title) for name, title in names}
             scene["zaxis"]["range"] = _numbers([low, high])
-            scene["camera"] = {"eye": {"x": 1.55, "y": -1.87, "z": 1.1}}
+            scene["camera"] = {"eye": {"x": 2.0, "y": -2.4, "z": 1.4}}
             scene["aspectmode"] = "cube"
             layout[f"scene{end}"] = scene | {"domain": {"x": x, "y": y}, "bgcolor": CLEAR}
             return {"scene": f"scene{end}"}
@@ -195,7 +195,12 @@ def _axis(title: str) -> JSON:
 
 
 def _scene_axis(title: str) -> JSON:
-    found: JSON = {"title": {"text": _text(title)}, "nticks": 5, "tickfont": {"size": 9}, "zeroline": False}
+    found: JSON = {
+        "title": {"text": _text(title), "font": {"size": 10}},
+        "nticks": 5,
+        "tickfont": {"size": 9},
+        "zeroline": False,
+    }
     return found | {"gridcolor": "#9a9a9a", "showbackground": False}  # WebGL knows no faint lines
 
 
