@@ -154,8 +154,8 @@ class BenchOptions:
 
     def _check_held(self, regimes: list[Regime]) -> None:
         """A report of other settings is not replaced unasked, nor gone on with as if it were this one's."""
-        held = _held(self.out / RESULTS, "options")
-        if held is not None and not self.overwrite and (told := differences(held, self.settings(regimes))):
+        held = _held(self.out / RESULTS)
+        if held is not None and not self.overwrite and (told := _other(held, self.settings(regimes))):
             raise OptionError(
                 f"'{self.out}' holds results of other settings ({told}); choose another --out, or replace them with "
                 "--overwrite: what both have in common is not computed again."
@@ -234,12 +234,17 @@ def _shown(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
 
 
-def _held(path: Path, name: str | None = None) -> dict[str, Any] | None:
-    """Settings in a file of JSON, or what it calls `name`; None where there are none."""
+def _other(about: dict[str, Any], asked: dict[str, Any]) -> str:
+    """What is different of results."""
+    held = about.get("options")
+    return differences(held, asked) if held else f"version {about.get('version')} does not say which"
+
+
+def _held(path: Path) -> dict[str, Any] | None:
+    """What is in a file of JSON; None where there is nothing."""
     try:
-        held = json.loads(path.read_text())
-        found = held if name is None else held.get(name, {"made by": f"version {held.get('version')}"})
-    except (OSError, ValueError, AttributeError):
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 

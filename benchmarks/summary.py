@@ -227,11 +227,14 @@ def _sentence(rows: Sequence[Mapping[str, Any]], label: str, simulated: bool) ->
     most = max(row["size"] for row in heads)
     largest = [row for row in heads if row["size"] == most]
     best = _least(largest)
+    learned = (
+        "without any target star" if best["strategy"] == ZERO_SHOT else f"having learned from {most:,} target stars"
+    )
     leads = "wins" if best["best"] else "leads, but not significantly"
     said = [
         f"{best['input']} + {best['strategy']} {leads}: it reads {name} of {best['n']:,} stars with sigma "
         f"{number(best)} {unit} (95 % interval {number(best, 'sigma_low')}–{number(best, 'sigma_high')}), median "
-        f"error {number(best, 'median', '+')}, having learned from {most:,} target stars."
+        f"error {number(best, 'median', '+')}, {learned}."
     ]
     tied = sorted((row for row in largest if row["tied"] and row is not best), key=lambda row: float(row["sigma"]))
     if best["best"]:

@@ -364,6 +364,7 @@ def test_plotly_has_every_mark_and_takes_it() -> None:
     assert coloured["marker"]["coloraxis"] == "coloraxis"
     assert found["data"][6]["coloraxis"] == "coloraxis2"
     assert found["layout"]["coloraxis2"]["cmax"] == 2
+    assert found["layout"]["margin"]["r"] >= 90  # of a bar and its title
     assert line["y"] == points["y"]
     assert (band["x"], band["y"]) == ([1, 4, 4, 1], [0.3, 0.7, 1.1, 0.7])
     assert steps["y"] == [1, 2, 3, 1, 1]
@@ -436,7 +437,7 @@ def test_the_example_of_the_docs_works(tmp_path: Path, monkeypatch: pytest.Monke
     import benchmarks.figures
 
     docs = (Path(__file__).parents[1] / "docs/benchmarks.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", docs, flags=re.DOTALL)
+    example, *_ = re.findall(r"```python\n(.*?)```", docs, flags=re.DOTALL)
     small(landscapes=False).save(tmp_path / "comparison")
     monkeypatch.chdir(tmp_path)
     saved: list[Figure] = []

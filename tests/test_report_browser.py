@@ -335,6 +335,19 @@ def test_a_narrow_page_with_figures_does_not_overflow(page: Browser) -> None:
     page.wait("return document.querySelector('#figure-panels .box').tabIndex === 0")  # scrolls, by keys too
 
 
+def test_figures_are_drawn_as_wide_as_paper_for_printing(page: Browser) -> None:
+    page.look(width=390)
+    page.run("document.querySelector('.plot').scrollIntoView()")
+    width = "const plot = document.querySelector('.plot'); return plot._fullLayout && plot._fullLayout.width"
+    on_screen = page.wait(width)
+    page.run("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.run(width) == 980
+    assert page.run("return document.querySelector('.plot').style.minWidth") == ""
+    page.run("window.dispatchEvent(new Event('afterprint'))")
+    assert page.wait(f"{width} < 980")
+    assert page.run(width) == on_screen
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_words_and_figures_can_be_read_in_both_colours(page: Browser, dark: bool) -> None:
     page.look(dark=dark)

@@ -37,6 +37,8 @@ def speed(options: SpeedOptions) -> None:
     """Measure, print a table, write the file."""
     if options.repeats < 1:
         raise OptionError(f"--repeats {options.repeats} must be 1 or more.")
+    if options.json is not None and (options.json.is_dir() or not options.json.absolute().parent.is_dir()):
+        raise OptionError(f"--json {options.json} cannot be written; name a file in a folder that is there.")
     chosen = {name: get_measurement(name) for name in options.measurements}
     results = {}
     for name, measure in chosen.items():
