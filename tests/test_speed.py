@@ -94,3 +94,8 @@ def test_a_mistake_in_the_call_is_one_sentence() -> None:
     assert done.stderr == (
         "benchmarks.speed: measurement 'nothing' is unknown; known ones are " + ", ".join(MEASUREMENTS) + ".\n"
     )
+
+
+def test_a_file_that_cannot_be_written_is_refused_beforehand(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="cannot be written"):
+        speed(SpeedOptions(json=tmp_path / "none" / "speed.json"))

@@ -98,5 +98,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Entry point of python -m benchmarks.speed."""
     run_command(SpeedOptions, speed, "benchmarks.speed")
+
+
+if __name__ == "__main__":
+    main()
