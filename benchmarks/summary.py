@@ -262,9 +262,9 @@ def _sentence(rows: Sequence[Mapping[str, Any]], label: str, simulated: bool) ->
     others = [row for row in rows if row["group"] != HEAD and row["size"] in (0, most)]
     if others:
         least = _least(others)
-        than = "less" if least["sigma"] < best["sigma"] else "more"
+        than = "less than any head" if least["sigma"] < best["sigma"] else "no less than the best head"
         said.append(
-            f"Of pipelines and classical methods {least['strategy']} has {number(least)}, {than} than any head here"
+            f"Of pipelines and classical methods {least['strategy']} has {number(least)}, {than} here"
             + (f"; {PAYNE_KNOWS}." if simulated and least["strategy"] == PAYNE else ".")
         )
     return " ".join(said)
