@@ -104,7 +104,7 @@ class OpenVinoBackend:
                 warnings.simplefilter("ignore", FutureWarning)  # of torch, of parts that torch and openvino use
                 program = openvino.convert_model(_exported(self.model, self.start, n_pix))
             return openvino.Core().compile_model(program, "CPU", hints)
-        except (RuntimeError, TypeError, ValueError, AttributeError) as error:  # what either makes of some models
+        except Exception as error:  # torch.export and openvino have no common one for what they cannot do
             reason = str(error).splitlines()[0]
             raise ModelError(
                 f"'{self.model.name}' cannot be compiled by openvino ({reason}); use --backend torch."

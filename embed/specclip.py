@@ -206,8 +206,11 @@ def bridge(flux: Tensor, good: Tensor) -> Tensor:
     """Flux (B, n_pix) with straight lines over pixels that are not good (B, n_pix): SpecCLIP knows no mask."""
     n_pix = flux.shape[1]
     pixel = torch.arange(n_pix, device=flux.device).expand_as(flux)
-    before = torch.where(good, pixel, -1).cummax(dim=1).values
-    after = torch.where(good, pixel, n_pix).flip(1).cummin(dim=1).values.flip(1)
+    # the good pixels in order, and how many there are up to each: cummax would do, but not every backend has it
+    ordered = torch.where(good, pixel, n_pix).sort(dim=1).values
+    count = good.long().cumsum(dim=1)
+    before = torch.where(count > 0, ordered.gather(1, (count - 1).clamp(min=0)), -1)
+    after = ordered.gather(1, (count - good.long()).clamp(max=n_pix - 1))
     # beyond the first and the last good pixel, their values
     before, after = torch.where(before < 0, after, before), torch.where(after == n_pix, before, after)
     before, after = before.clamp(0, n_pix - 1), after.clamp(0, n_pix - 1)

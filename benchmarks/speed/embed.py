@@ -1,37 +1,56 @@
-"""Embedding on CPU: the built-in model against SpecCLIP's architecture in plain PyTorch, float32, the same threads."""
+"""Embedding on CPU against SpecCLIP's architecture in plain PyTorch, float32: the same spectra, the same threads."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import nn
 
 from benchmarks.speed import Row, median_seconds
-from embed.load import DEFAULT, load_model
-from embed.run import Embedder
+from embed.backend import BACKENDS, OpenVinoBackend, installed
+from embed.config import SpectralConfig
+from embed.embedder import Embedder
+from embed.load import DEFAULT, LoadedModel, load_model
+from embed.model import SpectralTransformer
+from embed.specclip import GRID, PREPARATION, SETTINGS, SpecClip
+from stores.errors import ModelError
 
 N, BATCH = 64, 64
 TOKENS, WIDTH, LAYERS, HEADS = 146, 768, 6, 6  # SpecCLIP's encoder of LAMOST spectra (arXiv:2507.01939)
+SLICE = 20  # pixels in one of its tokens
 OWN = "SpecCLIP's architecture, plain PyTorch"
 
 
 def measure(repeats: int) -> list[Row]:
-    """Seconds per spectrum of N spectra, from prepared arrays to embeddings; start-up is left out."""
+    """Seconds per spectrum of N spectra, from prepared arrays to embeddings; start-up is left out.
+
+    The built-in model, the size `base` and SpecCLIP's published encoder as we run it, by each backend that is there.
+    """
     torch.manual_seed(0)
-    tokens = torch.randn(N, TOKENS, WIDTH)
-    reference = plain_encoder()
-    model = load_model(DEFAULT)
-    embedder = Embedder(model, model.grid.start, "cpu", BATCH)
+    reference, tokens = plain_encoder(), torch.randn(N, TOKENS, WIDTH)
     random = np.random.default_rng(0)
-    flux = (1 + 0.1 * random.normal(size=(N, model.grid.n_pix))).astype(np.float32)
+    flux = (1 + 0.1 * random.normal(size=(N, GRID.n_pix))).astype(np.float32)
     ivar = np.full_like(flux, 100.0)
 
     def embed_reference() -> None:
         with torch.inference_mode():
             reference(tokens).mean(dim=1)
 
-    one, own = median_seconds(repeats, embed_reference, lambda: embedder(flux, ivar))
-    return [Row(OWN, one / N), Row(f"the built-in model, {DEFAULT}", own / N, OWN)]
+    actions: dict[str, Callable[[], object]] = {OWN: embed_reference}
+    for what, model in (("the built-in model", load_model(DEFAULT)), ("base", base()), ("SpecCLIP", specclip())):
+        for name in BACKENDS:
+            if name == OpenVinoBackend.name and not installed():
+                continue
+            embedder = Embedder(model, model.grid.start, "cpu", BATCH, name)
+            try:
+                embedder(flux[:2], ivar[:2])
+            except ModelError:
+                continue  # a backend need not take every model
+            actions[f"{what}, {name}"] = lambda embedder=embedder: embedder(flux, ivar)  # type: ignore[misc]
+    seconds = median_seconds(repeats, *actions.values())
+    return [Row(name, taken / N, "" if name == OWN else OWN) for name, taken in zip(actions, seconds, strict=True)]
 
 
 def plain_encoder() -> nn.Module:
@@ -40,3 +59,26 @@ def plain_encoder() -> nn.Module:
         WIDTH, HEADS, 4 * WIDTH, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
     )
     return nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False).eval()
+
+
+def base() -> LoadedModel:
+    """A model of the size `base`, untrained."""
+    built_in = load_model(DEFAULT)
+    network = SpectralTransformer(SpectralConfig.of_size("base", grid=str(built_in.grid))).eval()
+    return loaded("base", network, built_in.preprocessing, network.config.embedding_width)
+
+
+def specclip() -> LoadedModel:
+    """SpecCLIP's encoder with weights drawn at random, as its checkpoints are run."""
+    shapes = {"data_embed.weight": (WIDTH, SLICE + 1), "position_embed.weight": (TOKENS, WIDTH)}
+    shapes |= {f"blocks.{layer}.mlp.0.weight": (4 * WIDTH, WIDTH) for layer in range(LAYERS)}
+    weights = {f"backbone.{name}": torch.empty(shape) for name, shape in shapes.items()}
+    network = SpecClip(weights, SETTINGS).eval()
+    return loaded("SpecCLIP", network, PREPARATION.attributes(GRID), network.width)
+
+
+def loaded(name: str, network: nn.Module, preprocessing: dict[str, object], width: int) -> LoadedModel:
+    """A network as a model that was read from somewhere."""
+    return LoadedModel(
+        name=name, model=network, fingerprint="untrained", preprocessing=preprocessing, grid=GRID, width=width
+    )
