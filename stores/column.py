@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ import numpy as np
 if TYPE_CHECKING:
     import zarr
 
-CHUNK_ROWS = 64  # rows that are read together: small enough for random rows
+# rows that are read together: with fewer, writing and reading in order lag behind a plain file (docs/speed.md);
+# with more, every one of some random rows costs more
+CHUNK_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def create_array(group: zarr.Group, name: str, column: Column, n: int, shard_row
         group.create_array(
             name,
             shape=(n, column.width),
-            chunks=(CHUNK_ROWS, column.width),
+            chunks=(math.gcd(CHUNK_ROWS, shard_rows), column.width),
             shards=(shard_rows, column.width),
             compressors=None,
             **common,

@@ -125,7 +125,8 @@ class Store:
         if place.taken():
             store = cls.open(path, unfinished=True)
             # what it has beyond this job makes it another one, too
-            store.refuse_other_job({**dict.fromkeys(store.attributes["job"]), **job})
+            more = set(store.attributes["job"]) - set(job)
+            store.refuse_other_job({**job, **dict.fromkeys(sorted(more))})
             if store.complete:
                 from stores.soundness import refuse_missing_files, refuse_missing_markers
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import benchmarks.speed.embed
+import benchmarks.speed.prepare
 import benchmarks.speed.resample
+import benchmarks.speed.rows
 import benchmarks.speed.search
 import benchmarks.speed.seeds
 import benchmarks.speed.stores
@@ -55,6 +57,8 @@ def test_resampling_is_measured_against_specutils(
     [
         ("embed", {"N": 2, "BATCH": 2, "LAYERS": 1}),
         ("stores", {"N": 300, "CHOSEN": 7}),
+        ("prepare", {"N": 6}),
+        ("rows", {"N": 2100, "CHOSEN": 9}),
         ("search", {"N": 500, "QUERIES": 3}),
         ("seeds", {"N": 40, "SEEDS": 2, "STEPS": 3}),
     ],
