@@ -25,6 +25,7 @@ from stores.surveys import ALL_ROWS
 GZIP_MAGIC = b"\x1f\x8b"
 FITS_MAGIC = b"SIMPLE  ="
 CONVERTED = ("TSCAL", "TZERO", "TNULL", "TDIM")  # keywords of columns that are not what their bytes say
+PLAIN = ("I", "J", "K", "E", "D")  # formats of numbers; "L" looks like one, but its bytes are T and F
 PART_BYTES = 2**25  # of a table that is larger, no more than this is read at once
 
 
@@ -98,6 +99,8 @@ class FitsFile:
         if not isinstance(hdu, fits.BinTableHDU) or any(f"{key}{number}" in header for key in CONVERTED):
             return None
         dtype = hdu.columns.dtype
+        if hdu.columns[name].format.strip("0123456789")[:1] not in PLAIN:
+            return None
         if dtype[name].base.kind not in "fi" or dtype.itemsize != header["NAXIS1"] or rows.step not in (None, 1):
             return None
         start, stop, _ = rows.indices(header["NAXIS2"])
