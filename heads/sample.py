@@ -127,7 +127,9 @@ class Sample:
 
     def only(self, targets: tuple[str, ...]) -> Sample:
         """The same rows with these labels alone."""
-        return replace(self, y=self.y[:, [self.targets.index(target) for target in targets]], targets=targets)
+        # as it lies in memory for all labels: sums over it depend on that in their last bits
+        y = np.ascontiguousarray(self.y[:, [self.targets.index(target) for target in targets]])
+        return replace(self, y=y, targets=targets)
 
     def scalings(self) -> dict[str, Scaling]:
         """Standardisation of each block, learned from these rows."""
