@@ -22,12 +22,6 @@ class PatchMask:
     hidden: Tensor
 
 
-def all_visible(valid: Tensor) -> PatchMask:
-    """Every valid patch is seen; `valid` (B, P) is True for patches with at least one valid pixel."""
-    visible = torch.arange(valid.shape[1], device=valid.device).expand(valid.shape)
-    return PatchMask(visible, valid, torch.zeros_like(valid))
-
-
 def random_mask(valid: Tensor, ratio: float, generator: torch.Generator) -> PatchMask:
     """Hide `ratio` of each spectrum's valid patches at random.
 

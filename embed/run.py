@@ -74,8 +74,8 @@ class EmbedOptions(InputOptions):
     """Spectra that the model takes at once."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
-    backend: Literal["auto", "torch", "openvino"] = "auto"
-    """What runs the model: auto takes openvino on a CPU, where it is installed and saves time, else torch."""
+    backend: Literal["auto", "torch", "openvino"] = "torch"
+    """What runs the model; auto times both on a CPU, so that last bits depend on which was the faster."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the arithmetic: bfloat16 is faster on processors and cards that have it, and a little less exact."""
     dtype: Annotated[Literal["float16", "float32"], tyro.conf.arg(name="store-dtype")] = "float16"
@@ -88,8 +88,7 @@ class EmbedOptions(InputOptions):
 
     def job(self, work: Work) -> dict[str, object]:
         """What decides the content of the store, but for the model."""
-        reduced = {} if self.precision == "float32" else {"precision": self.precision}
-        return {**work.job, "dtype": self.dtype, **reduced}
+        return {**work.job, "dtype": self.dtype, "precision": self.precision}
 
     def check(self) -> None:
         """Refuse values and inputs that cannot work, before anything heavy is loaded."""
@@ -220,14 +219,21 @@ def _begin(options: EmbedOptions, model: LoadedModel, out: Path | Url, seen: Wor
     """Look at the input, if it was not seen, and create the store, or find that of this job."""
     work = _work(options, model, out) if seen is None else seen
     try:
-        EmbeddingStore.create(
+        there = place_at(out).taken()
+        backend = "torch" if there else _chosen(options, model, work, device)
+        store = EmbeddingStore.create(
             out,
             embedding_columns(model.width, options.dtype),
             len(work),
             {**options.job(work), "model": model.attributes()},
             shard_rows=work.shard_rows(),
-            details={**work.details, "model": model.attributes(), "backend": _chosen(options, model, work, device)},
+            details={**work.details, "model": model.attributes(), "backend": backend},
         )
+        if options.backend not in ("auto", "torch", _backend(store)):
+            raise StoreError(
+                f"'{store.path}' was begun with the backend {_backend(store)}; leave --backend out, or choose "
+                "another --out."
+            )
     except StoreError:
         work.refuse()
         raise
@@ -244,7 +250,7 @@ def _chosen(options: EmbedOptions, model: LoadedModel, work: Work, device: str |
     usable = np.any(some["ivar"] > 0, axis=1)
     found = choose(model, work.start, options.precision, len(work), some["flux"][usable], some["ivar"][usable])
     if found != "torch":
-        say(f"note: {found} runs the model, as it is the faster here; --backend torch asks for PyTorch.")
+        say(f"note: {found} runs the model, as it is the faster here.")
     return found
 
 

@@ -7,8 +7,10 @@ temperatures of both does.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from heads.sample import Sample, features
 from heads.scaling import Scaling
 
 MEMBERS = 3
+FOLDS = 5  # of the stars, one of which each member does not see
 WIDTHS = (128, 64)
 FIT = FitOptions(epochs=5)
 FEWEST = 20  # stars beyond, without which nothing can be learned of them
@@ -64,31 +67,47 @@ class Guard:
     scatter: float
     low: float
     high: float
-    _ensemble: list[Ensemble] = field(default_factory=list, repr=False, compare=False)  # made when first asked
 
     @classmethod
     def of(
         cls, sample: Sample, border: Border, scalings: Mapping[str, Scaling], seed: int, watch: Watch = iter
     ) -> Guard:
         """Trained on the spectra that the head learned from and on those beyond its border."""
-        parts = [_of_temperature(sample, border.teff), border.beyond]
-        both = Sample.concatenated(parts, (1 - SHARE_BEYOND, SHARE_BEYOND))
-        both = both.take(np.flatnonzero(np.isfinite(both.y[:, 0])))
+        both = _both(sample, border)
         label = np.log10(both.y)
-        mean, scatter = float(label.mean()), float(label.std())
-        x = features(both.blocks, scalings)
         network = NetworkOptions(tuple(len(scaling.mean) for scaling in scalings.values()), 1, WIDTHS)
         members = new_networks(network, MEMBERS, seed)
-        held = both.folds(5, seed) == np.arange(MEMBERS)[:, None]
-        stars = Stars.of(x, (label - mean) / scatter, both.weights(0.0))
-        fit(Ensemble(members, statistics=True), stars, held, FIT, seed, watch=watch)
-        return cls([member.eval() for member in members], network, mean, scatter, border.low, border.high)
+        made = cls(members, network, float(label.mean()), float(label.std()), border.low, border.high)
+        made._learn(both, scalings, seed, watch, statistics=True)
+        return made
+
+    def taught(
+        self, sample: Sample, border: Border, scalings: Mapping[str, Scaling], seed: int, watch: Watch = iter
+    ) -> Guard:
+        """A copy that went on to learn from the stars of another survey, within its border and beyond."""
+        made = replace(self, members=copy.deepcopy(self.members), low=border.low, high=border.high)
+        for value in (value for member in made.members for value in member.parameters()):
+            value.requires_grad_(True)
+        made._learn(_both(sample, border), scalings, seed, watch, statistics=False)
+        return made
+
+    def _learn(
+        self, both: Sample, scalings: Mapping[str, Scaling], seed: int, watch: Watch, *, statistics: bool
+    ) -> None:
+        x, label = features(both.blocks, scalings), (np.log10(both.y) - self.mean) / self.scatter
+        held = both.folds(FOLDS, seed) == np.arange(len(self.members))[:, None]
+        ensemble = Ensemble(self.members, statistics=statistics)
+        fit(ensemble, Stars.of(x, label, both.weights(0.0)), held, FIT, seed, watch=watch)
+        for member in self.members:
+            member.eval()
+
+    @cached_property
+    def _ensemble(self) -> Ensemble:
+        return Ensemble(self.members)
 
     def teff(self, x: NDArray[np.float32]) -> Float:
         """Temperatures (n,), K, of standardised features (n, d)."""
-        if not self._ensemble:
-            self._ensemble.append(Ensemble(self.members))
-        outputs = self._ensemble[0].predict(torch.from_numpy(x)).double().numpy()
+        outputs = self._ensemble.predict(torch.from_numpy(x)).double().numpy()
         return np.asarray(10 ** (self.mean + self.scatter * outputs[..., 0, 0].mean(axis=0)))
 
     def beyond(self, x: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -124,6 +143,8 @@ class Guard:
         return cls([member.eval() for member in members], network, mean, scatter, low, high)
 
 
-def _of_temperature(sample: Sample, teff: Float) -> Sample:
-    """The same spectra with the label teff alone."""
-    return replace(sample, y=teff[:, None], targets=("teff",))
+def _both(sample: Sample, border: Border) -> Sample:
+    """The spectra within a border and those beyond, of known teff, with that label alone."""
+    within = replace(sample, y=border.teff[:, None], targets=("teff",))
+    both = Sample.concatenated([within, border.beyond], (1 - SHARE_BEYOND, SHARE_BEYOND))
+    return both.take(np.flatnonzero(np.isfinite(both.y[:, 0])))

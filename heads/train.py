@@ -31,7 +31,6 @@ from stores.place import place_at
 if TYPE_CHECKING:
     from heads.adapters import Adapter
     from heads.bundle import Bundle
-    from heads.guard import Guard
     from heads.head import Head
     from heads.sample import Sample
     from heads.sources import Parts, Source
@@ -235,7 +234,7 @@ def train(options: HeadTrainOptions) -> int:
         from heads.training import train_head
 
         outcome = train_head(found.training, sources[0].stores.identity, how, _watch("training"))
-        head = replace(outcome.head, guard=_guard(found, outcome.head, how.seed), about=outcome.told)
+        head = replace(_guarded(outcome.head, found, how.seed), about=outcome.told)
         return _finish(head, options, found, about)
     bends = any(one.from_base for one in strategies)
     before = {name: value for name, value in base.about.items() if name != "history"}
@@ -246,17 +245,20 @@ def train(options: HeadTrainOptions) -> int:
     }
     # heads of earlier versions remember no more than the fingerprint of their preparation
     start = replace(start, identity={**start.identity, "preprocessing": sources[0].stores.identity["preprocessing"]})
+    start = _guarded(start, found, how.seed)
     return _finish(_adapted(start, options, how, found), options, found, about)
 
 
-def _guard(found: Parts, head: Head, seed: int) -> Guard | None:
-    """What tells stars beyond the temperatures of a new head, if there are enough of them to learn from."""
-    if found.border is None or not found.border.teaches:
-        return None
+def _guarded(head: Head, found: Parts, seed: int) -> Head:
+    """With what tells stars beyond its temperatures, if there are enough of them to learn from."""
+    if found.border is None or not found.border.teaches or "spectrum" in found.training.blocks:
+        return head
     from heads.guard import Guard
 
     say(f"{len(found.border.beyond)} spectra of hotter or cooler stars teach it to flag such ones.")
-    return Guard.of(found.training, found.border, head.scalings, seed, _watch("hotter, cooler"))
+    learn = Guard.of if head.guard is None else head.guard.taught
+    guard = learn(found.training, found.border, head.scalings, seed, _watch("hotter, cooler"))
+    return replace(head, guard=guard)
 
 
 def _base(options: HeadTrainOptions, folder: Path) -> Head:

@@ -115,6 +115,8 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "preprocessing", _pairs(attributes.get("preprocessing"))
     if "model" in attributes:
         yield "model", _pairs(attributes["model"])
+    if "backend" in attributes:
+        yield "run by", f"{attributes['backend']}, {attributes['job'].get('precision', 'float32')}"
     yield "written by", f"spectrabridge {attributes.get('version')}, commit {attributes.get('commit')}"
     yield "created", str(attributes.get("created"))
     command = str(attributes.get("command"))

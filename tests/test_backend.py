@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -163,9 +165,8 @@ def test_a_store_goes_on_with_the_backend_that_it_was_begun_with(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_store(tmp_path / "s.zarr", 100)
-    options = EmbedOptions(
-        inputs=(str(tmp_path / "s.zarr"),), model=str(folder), out=tmp_path / "e.zarr", device="cpu"
-    )
+    given = {"inputs": (str(tmp_path / "s.zarr"),), "model": str(folder), "out": tmp_path / "e.zarr", "device": "cpu"}
+    options = EmbedOptions(**given, backend="auto")  # type: ignore[arg-type]
     monkeypatch.setattr(run, "choose", lambda *_: "openvino")
     made: list[str] = []
 
@@ -199,8 +200,40 @@ def test_another_precision_is_another_job(folder: Path, tmp_path: Path) -> None:
     given = {"inputs": (str(tmp_path / "s.zarr"),), "model": str(folder), "out": tmp_path / "e.zarr", "device": "cpu"}
     assert embed(EmbedOptions(**given, precision="bfloat16")) == 0  # type: ignore[arg-type]
     assert EmbeddingStore.open(tmp_path / "e.zarr").attributes["job"]["precision"] == "bfloat16"
-    with pytest.raises(StoreError, match="precision"):
+    with pytest.raises(StoreError, match="precision: 'bfloat16' there, 'float32' here"):
         embed(EmbedOptions(**given))  # type: ignore[arg-type]
+
+
+@needs_openvino
+def test_a_store_of_another_backend_is_refused(folder: Path, tmp_path: Path) -> None:
+    make_store(tmp_path / "s.zarr", 70)
+    given = {"inputs": (str(tmp_path / "s.zarr"),), "model": str(folder), "out": tmp_path / "e.zarr", "device": "cpu"}
+    assert embed(EmbedOptions(**given)) == 0  # type: ignore[arg-type]
+    with pytest.raises(StoreError, match="was begun with the backend torch; leave --backend out"):
+        embed(EmbedOptions(**given, backend="openvino"))  # type: ignore[arg-type]
+
+
+@needs_openvino
+def test_openvino_tells_nobody() -> None:
+    """Its package for that would send word over the network with every model that is converted."""
+    asked = (
+        "from embed.backend import _openvino; _openvino(); import openvino.tools.ovc.convert_impl as one; "
+        "print(one.tm.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.stdout == "openvino.tools.ovc.telemetry_stub\n"
+
+
+@needs_openvino
+def test_bfloat16_is_refused_where_it_would_be_float32(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Library:
+        class Core:
+            def get_property(self, device: str, name: str) -> list[str]:
+                return ["FP32", "INT8"]
+
+    monkeypatch.setattr(backends, "_openvino", Library)
+    with pytest.raises(OptionError, match="no bfloat16 on this processor; leave --precision out"):
+        OpenVinoBackend(model, GRID.start, "cpu", "bfloat16")
 
 
 def test_backends_that_are_not_there_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

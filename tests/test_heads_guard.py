@@ -126,3 +126,26 @@ def test_a_few_stars_teach_nothing() -> None:
     assert not few.teaches
     twice = np.repeat(np.arange(FEWEST - 1), 2)
     assert not replace(border, beyond=border.beyond.take(twice)).teaches  # stars count, not spectra
+
+
+def test_the_stars_that_another_survey_leaves_out_teach_it_too(taught: tuple[Head, Sample]) -> None:
+    """In this survey hot stars look otherwise than in the first."""
+    head, _ = taught
+    assert head.guard is not None
+
+    def seen_by_another(seed: int) -> Sample:
+        sample = folded(make_sample(300, seed=seed))
+        values, valid = sample.blocks["embedding"]
+        moved = values.copy()
+        moved[:, 1], moved[:, 2] = 0.0, values[:, 2] + values[:, 1]  # what tells them stands in another place
+        return replace(sample, blocks={"embedding": (moved, valid)})
+
+    before = head.fingerprint
+    guard = head.guard.taught(*shared_out(seen_by_another(6)), head.scalings, 0)
+    heir, others = replace(head, guard=guard), seen_by_another(7)
+    hot = others.y[:, TARGETS.index("teff")] > HIGH + 150
+    assert flagged(head, others)[hot].mean() < 0.5
+    assert flagged(heir, others)[hot].mean() > 0.9
+    usual = np.abs(others.y[:, TARGETS.index("teff")] - 5400) < 400
+    assert flagged(heir, others)[usual].mean() < 0.03
+    assert head.fingerprint == before  # the base is as it was

@@ -11,7 +11,7 @@ from models_made import GRID, make_model, make_spectra
 from transformers import AutoModel
 
 from embed.config import SIZES, SpectralConfig
-from embed.masking import all_visible, random_mask
+from embed.masking import PatchMask, random_mask
 from embed.model import SpectralTransformer, valid_patches
 from stores.errors import ModelError, OptionError
 
@@ -44,9 +44,9 @@ def test_patches_without_pixels_are_left_out() -> None:
     alone = embed(make_model(), flux[2:3], ivar[2:3])
     torch.testing.assert_close(together[2:3], alone, rtol=1e-4, atol=1e-5)
     # the same as if the two patches did not exist
-    mask = all_visible(valid_patches(ivar[2:3], 20))
-    kept = mask.used[0].nonzero().T
-    short = type(mask)(kept, torch.ones_like(kept, dtype=torch.bool), mask.hidden)
+    valid = valid_patches(ivar[2:3], 20)
+    kept = valid[0].nonzero().T
+    short = PatchMask(kept, torch.ones_like(kept, dtype=torch.bool), torch.zeros_like(valid))
     with torch.no_grad():
         expected = make_model()(flux[2:3], ivar[2:3], GRID.start, short, decode=False).embedding
     torch.testing.assert_close(alone, expected, rtol=1e-4, atol=1e-5)
