@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from models_made import small_config
 
 import benchmarks.speed.embed
+import benchmarks.speed.memory
 import benchmarks.speed.prepare
 import benchmarks.speed.resample
 import benchmarks.speed.rows
@@ -18,6 +21,9 @@ import benchmarks.speed.seeds
 import benchmarks.speed.stores
 from benchmarks.speed import MEASUREMENTS, Row, get_measurement, median_seconds
 from benchmarks.speed.__main__ import SpeedOptions, as_records, speed, table
+from benchmarks.speed.memory import MemoryOptions, memory
+from embed.model import SpectralTransformer
+from stores import EmbeddingStore, Grid, Preparation
 from stores.errors import OptionError
 
 
@@ -74,6 +80,30 @@ def test_every_measurement_has_a_reference(name: str, small: dict[str, int], mon
     assert compared
     assert {row["reference"] for row in compared} == references
     assert all(row["speed_up"] > 0 for row in compared)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_peak_memory_is_that_of_each_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmarks.speed.memory, "ROWS", 20)
+    torch.manual_seed(0)
+    SpectralTransformer(small_config(Grid.parse("lrs"), Preparation())).save_pretrained(tmp_path / "model")
+    options = MemoryOptions(
+        spectra=(30,), model=str(tmp_path / "model"), folder=tmp_path / "made", json=tmp_path / "memory.json"
+    )
+    memory(options)
+    peaks = json.loads((tmp_path / "memory.json").read_text())["results"]["memory"]
+    assert [peak["command"] for peak in peaks] == ["stores-ingest", "embed-spectra"]
+    assert peaks[1]["megabytes"] > peaks[0]["megabytes"] + 50 > 100  # torch alone takes more
+    assert f"stores-ingest{peaks[0]['megabytes']:>13.0f}" in capsys.readouterr().out
+    embedded = EmbeddingStore.open(tmp_path / "made" / "30-e.zarr")
+    assert embedded.read("id").tolist() == list(range(1, 31))
+
+
+def test_a_command_that_fails_is_one_sentence() -> None:
+    with pytest.raises(OptionError, match=r"heads\.predict --head nothing.*' ended with status 2: .*nothing"):
+        benchmarks.speed.memory.run([sys.executable, "-m", "heads.predict", "--head", "nothing", "--out", "x.parquet"])
 
 
 def test_the_table_and_the_ratio() -> None:

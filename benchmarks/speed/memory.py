@@ -1,4 +1,4 @@
-"""python -m benchmarks.speed.memory [--spectra 2000 20000 200000] [--folder DIR] [--json OUT]
+"""python -m benchmarks.speed.memory [--spectra 2000 20000 200000] [--model DIR] [--folder DIR] [--json OUT]
 
 Peak memory of ingest, embedding and prediction of so many spectra, each command in a process of its own (Linux).
 """
@@ -6,6 +6,7 @@ Peak memory of ingest, embedding and prediction of so many spectra, each command
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,8 +33,10 @@ class MemoryOptions:
 
     spectra: tuple[int, ...] = (2_000, 20_000, 200_000)
     """How many spectra, one after the other."""
+    model: str | None = None
+    """Embeds in place of the built-in model, whose encoder takes long for many spectra; nothing is predicted then."""
     folder: Path = Path("memory")
-    """Where tables and stores are made: 50 kB a spectrum; what is there already is used again."""
+    """Where tables and stores are made: 50 kB a spectrum; tables that are there already are used again."""
     json: Path | None = None
     """File to write the results to, with versions, machine and commit."""
 
@@ -55,7 +58,7 @@ def memory(options: MemoryOptions) -> None:
     if not Path("/proc/self/status").exists():
         raise OptionError("peak memory can be measured on Linux only.")
     options.folder.mkdir(parents=True, exist_ok=True)
-    peaks = [peak for count in sorted(options.spectra) for peak in measured(count, options.folder)]
+    peaks = [peak for count in sorted(options.spectra) for peak in measured(count, options.folder, options.model)]
     print(table(peaks))
     if options.json is not None:
         made = {**provenance(), "machine": machine(), "versions": versions()}
@@ -64,13 +67,15 @@ def memory(options: MemoryOptions) -> None:
             path.write_text(json.dumps({**made, "results": {"memory": results}}, indent=2) + "\n")
 
 
-def measured(count: int, folder: Path) -> list[Peak]:
-    """What each command takes for so many spectra."""
+def measured(count: int, folder: Path, model: str | None) -> list[Peak]:
+    """What each command takes for so many spectra; stores of a run before are made again."""
     tables = write_tables(count, folder / "tables")
-    spectra, embeddings, catalogue = (folder / f"{count}{end}" for end in (".zarr", "-e.zarr", ".parquet"))
+    spectra, embeddings, catalogue = (folder.resolve() / f"{count}{end}" for end in (".zarr", "-e.zarr", ".parquet"))
     listed = folder / f"{count}.txt"
     listed.write_text("".join(f"{path.resolve()}\n" for path in tables))
     limit = ["--limit", str(count)]
+    for store in (spectra, embeddings):
+        shutil.rmtree(store, ignore_errors=True)
     calls = {
         "stores-ingest": ["stores.ingest", "--survey", "table", f"@{listed}", "--out", str(spectra), *limit],
         "embed-spectra": ["embed.run", str(spectra), "--out", str(embeddings), "--device", "cpu"],
@@ -79,6 +84,9 @@ def measured(count: int, folder: Path) -> list[Peak]:
             "--out", str(catalogue), "--overwrite",
         ],
     }  # fmt: skip
+    if model is not None:
+        calls["embed-spectra"] += ["--model", str(Path(model).resolve() if Path(model).exists() else model)]
+        del calls["heads-predict"]
     found = []
     for name, call in calls.items():
         megabytes, seconds = run([sys.executable, "-m", *call])
