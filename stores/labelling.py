@@ -181,12 +181,16 @@ def _bridge(path: Path) -> Catalogue:
 
 def _spec(text: str) -> tuple[str, str, Path]:
     """Name, kind and file of KIND:FILE or NAME=KIND:FILE."""
-    from stores.catalogues import get_catalogue
+    from stores.catalogues import get_catalogue, load_catalogues
 
     head, colon, path = text.partition(":")
     name, equals, kind = head.partition("=")
     if not (colon and path and name and (kind or not equals)):
-        raise OptionError(f"--catalogue {text} is neither KIND:FILE nor NAME=KIND:FILE.")
+        mine = f"table:{text}" if Path(text).exists() else "table:FILE"
+        raise OptionError(
+            f"--catalogue {text} is neither KIND:FILE nor NAME=KIND:FILE; kinds are "
+            f"{', '.join(sorted(load_catalogues()))}, and a table of your own is {mine}."
+        )
     kind = get_catalogue(kind or name).name
     return name, kind, Path(path).expanduser()  # no shell expands ~ behind a colon
 

@@ -185,12 +185,14 @@ class Labels:
         try:
             table = pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
+            if Path(path).suffix != ".parquet":
+                raise InputError(f"'{path}' is no table of stores-labels; {_of_another_kind(path)}.") from None
             raise InputError(f"'{path}' is damaged or no Parquet table; make it again.") from error
         try:
             about = json.loads((table.schema.metadata or {})[KEY.encode()])
             assert about["kind"] == "labels"
         except (KeyError, ValueError, TypeError, AssertionError):
-            raise InputError(f"'{path}' holds no labels; make them with stores-labels.") from None
+            raise InputError(f"'{path}' holds no labels of stores-labels; {_of_another_kind(path)}.") from None
         if about["format"] != FORMAT:
             raise InputError(
                 f"'{path}' has format version {about['format']}, and this version of spectrabridge reads "
@@ -305,3 +307,7 @@ def _numbers(column: Any, names: tuple[str, ...]) -> NDArray[np.int64]:
 
 def _floats(column: Any) -> Float:
     return np.asarray(column.to_numpy(), dtype=np.float64)
+
+
+def _of_another_kind(path: str | Path) -> str:
+    return f"make labels with stores-labels, or name a table of another kind with its kind, such as table:{path}"

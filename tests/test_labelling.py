@@ -201,6 +201,8 @@ def test_any_table_and_names_of_ones_own(tmp_path: Path) -> None:
     [
         ({"out": Path("x.csv")}, OptionError, "'x.csv' does not end in .parquet"),
         ({"catalogue": ("saga",)}, OptionError, "--catalogue saga is neither KIND:FILE nor NAME=KIND:FILE"),
+        ({"catalogue": ("saga",)}, OptionError, "kinds are apogee, .*, saga, .*table:FILE"),
+        ({"catalogue": ("t.parquet",)}, OptionError, "a table of your own is table:t.parquet"),
         ({"catalogue": ("simbad:x",)}, OptionError, "catalogue 'simbad' is unknown"),
         ({"catalogue": ("saga:x.tsv",)}, InputError, "'x.tsv' does not exist"),
         ({"catalogue": ()}, OptionError, "no catalogue was given"),

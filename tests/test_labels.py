@@ -166,10 +166,14 @@ def test_files_that_are_no_labels_are_refused(tmp_path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="is damaged or no Parquet table"):
         Labels.load(path)
+    other = tmp_path / "labels.csv"
+    other.write_text("id,feh\n1,0.5\n")
+    with pytest.raises(InputError, match=r"labels\.csv' is no table of stores-labels; .* such as table:.*labels\.csv"):
+        Labels.load(other)
     path.write_bytes(whole)
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({}), path)
-    with pytest.raises(InputError, match="holds no labels"):
+    with pytest.raises(InputError, match=r"holds no labels of stores-labels; .* table:.*labels\.parquet"):
         Labels.load(path)
     pq.write_table(table.set_column(3, table.schema.field(3), pq.read_table(path)["sigma_feh"]), path)
     with pytest.raises(InputError, match="was changed after it was written"):
