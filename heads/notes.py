@@ -9,6 +9,7 @@ from stores.command import say
 
 if TYPE_CHECKING:
     from heads.adapters import Adapter
+    from heads.head import Head
     from heads.sources import Source
 
 
@@ -23,6 +24,20 @@ def tell_unread(name: str, own: Mapping[str, Any], replayed: Mapping[str, Any]) 
     flags += [FLAGS[kind].replace("--", "--replay-") for kind in unread(name, replayed)]
     for flag in flags:
         say(f"note: the head reads the input {name}; {flag} is not used.")
+
+
+def tell_shape_of_base(strategies: Sequence[Adapter], base: Head, seeds: int, widths: Sequence[int]) -> None:
+    """Say which options of new networks are of no use, as all strategies keep those of the base."""
+    from heads.training import TrainOptions
+
+    usual = TrainOptions()
+    given = (
+        ("--seeds", seeds, (usual.seeds, len(base.members))),
+        ("--widths", tuple(widths), (usual.widths, tuple(base.network.widths))),
+    )
+    if all(one.from_base for one in strategies):
+        for flag in (flag for flag, asked, same in given if asked not in same):
+            say(f"note: an adapted head keeps the members of its base and their layers; {flag} is not used.")
 
 
 def replays(strategies: Sequence[Adapter], given: bool) -> bool:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 Ranges = Mapping[str, tuple[float, float]]
 
+# labels beyond a base are warned of if they are more than this share of all, or lie farther beyond than this share of
+# its range
+FEW, FAR = 0.05, 0.1
+
 
 def parse_ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Label -> lowest and highest, from LABEL=LOW:HIGH. Raises OptionError."""
@@ -33,6 +37,11 @@ def parse_ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
             ends = (np.nan, np.nan)
         if not label or not ends[0] < ends[1]:
             raise OptionError(f"--ranges {text} is not LABEL=LOW:HIGH with LOW below HIGH, such as logg=0:5.")
+        if label == "teff":
+            raise OptionError(
+                f"--ranges {text}: name the range of teff with --teff-range, which also teaches a new head to flag "
+                "stars outside."
+            )
         if label in ranges:
             raise OptionError(f"--ranges names '{label}' twice.")
         ranges[label] = ends
@@ -40,7 +49,7 @@ def parse_ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
 
 
 def tell_outside(base: Head, name: str, sample: Sample) -> dict[str, int]:
-    """Warn of labels beyond those that a base head learned from; how many there are, by label.
+    """How many labels are beyond those that a base head learned from, by label; warns where they are many, or far.
 
     name: of the base
     """
@@ -51,12 +60,14 @@ def tell_outside(base: Head, name: str, sample: Sample) -> dict[str, int]:
         if not count:
             continue
         found[target] = count
+        farthest = max(low - known.min(), known.max() - high)
+        if count <= FEW * len(known) and farthest <= FAR * (high - low):
+            continue
         ends = [f"{end:.0f}" if target == "teff" else f"{end:.2f}" for end in (low, high, known.min(), known.max())]
         option = f"--teff-range {ends[0]} {ends[1]}" if target == "teff" else f"--ranges {target}={ends[0]}:{ends[1]}"
         unit = f" {UNITS[target]}" if target in UNITS else ""
         say(
-            f"warning: {count} of {len(known)} labels {target} are outside {ends[0]} to {ends[1]}{unit}, the range "
-            f"that '{name}' learned from (they span {ends[2]} to {ends[3]}{unit}): such stars make a head worse for "
-            f"all others; leave them out with {option}."
+            f"warning: {count} of {len(known)} labels {target} ({ends[2]} to {ends[3]}{unit}) are outside {ends[0]} "
+            f"to {ends[1]}{unit}, where '{name}' learned; if they are not wanted, {option} leaves them out."
         )
     return found

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heads.notes import replays, tell_unknown, tell_unread, usual_targets
+from heads.notes import replays, tell_shape_of_base, tell_unknown, tell_unread, usual_targets
 from heads.ranges import parse_ranges, tell_outside
 from stores.command import run_command, say
 from stores.errors import OptionError
@@ -205,6 +205,8 @@ def train(options: HeadTrainOptions) -> int:
         {"spectra": options.replay_store, "embeddings": options.replay_embeddings},
     )
     strategies = _strategies(options)
+    if base is not None:
+        tell_shape_of_base(strategies, base, options.seeds, options.widths)
     sources = open_all(name, options.store, options.embeddings, options.labels, identity)
     old: list[Source] = []
     if replays(strategies, bool(options.replay_labels)):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from heads_made import TARGETS, make_features, make_labels, make_truth
+from heads_made import TARGETS, make_features, make_labels, make_sample, make_truth
 from safetensors import SafetensorError
 from stores_made import BIG_ID, make_embeddings, make_spectra
 
@@ -19,6 +19,7 @@ from heads import Head, InputStores, Sample, TrainOptions, adapt_head
 from heads.adapters import load_adapters
 from heads.bundle import Bundle, load_head
 from heads.fit import FitOptions
+from heads.ranges import tell_outside
 from heads.score import scores
 from heads.sources import Source, open_all, parts
 from heads.train import HeadTrainOptions, main, plain, train
@@ -466,11 +467,11 @@ def test_labels_beyond_those_of_the_base_are_told_and_left_out(
     wild = made(tmp_path / "wild", survey, **adapted(base, adapter="full", epochs=1.0))
     said = capsys.readouterr().err
     assert (
-        f"warning: 7 of {TRAIN} labels teff are outside {low:.0f} to {high:.0f} K, the range that '{base}' learned "
-        f"from (they span {values['teff'][:TRAIN].min():.0f} to 12000 K): such stars make a head worse for all "
-        f"others; leave them out with --teff-range {low:.0f} {high:.0f}.\n"
+        f"warning: 7 of {TRAIN} labels teff ({values['teff'][:TRAIN].min():.0f} to 12000 K) are outside {low:.0f} to "
+        f"{high:.0f} K, where '{base}' learned; if they are not wanted, --teff-range {low:.0f} {high:.0f} leaves them "
+        "out.\n"
     ) in said
-    assert f"warning: 2 of {TRAIN} labels feh are outside -" in said
+    assert f"warning: 2 of {TRAIN} labels feh (-6.00 to " in said
     [option] = [word.rstrip(".") for word in said.split() if word.startswith("feh=")]
     assert wild.about["outside_base"] == {"feh": 2, "teff": 7}
     for strategy, warned in (("zero_shot", True), ("auto", True), ("scratch", False)):
@@ -481,6 +482,39 @@ def test_labels_beyond_those_of_the_base_are_told_and_left_out(
     assert "warning" not in capsys.readouterr().err
     assert kept.about["spectra"] == TRAIN - 9
     assert kept.about["options"]["ranges"] == [option]
+
+
+@pytest.mark.parametrize(
+    ("stars", "beyond", "warned"), [(4, 0.05, False), (4, 0.15, True), (6, 0.05, True), (100, 0.01, False)]
+)
+def test_labels_hardly_beyond_the_base_are_warned_of_if_many(
+    stars: int, beyond: float, warned: bool, base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More than a twentieth of the stars, or beyond by more than a tenth of the range."""
+    head = Head.from_pretrained(base)
+    low, high = head.label_range[1]
+    y = np.column_stack([np.full(100, head.label_range[0].mean()), np.full(100, (low + high) / 2)])
+    y[:stars, 1] = low - beyond * (high - low)
+    found = tell_outside(head, "base", replace(make_sample(100), y=y))
+    assert found == ({} if beyond < 0.02 else {"teff": stars})
+    assert (f"warning: {stars} of 100 labels teff" in capsys.readouterr().err) == warned
+
+
+def test_what_an_adapted_head_keeps_is_told(
+    base: Path, elsewhere: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keeps = "note: an adapted head keeps the members of its base and their layers; {} is not used.\n"
+    given: dict[str, Any] = {"widths": (5,), "seeds": 7}
+    head = made(tmp_path / "kept", elsewhere, **adapted(base, adapter="zero_shot"), **given)
+    said = capsys.readouterr().err
+    assert keeps.format("--seeds") in said
+    assert keeps.format("--widths") in said
+    assert len(head.members) == len(Head.from_pretrained(base).members)
+    usual: dict[str, Any] = {"widths": (1024, 512, 64), "seeds": 5}
+    made(tmp_path / "usual", elsewhere, **adapted(base, adapter="zero_shot"), **usual)
+    assert "keeps the members" not in capsys.readouterr().err
+    made(tmp_path / "anew", elsewhere, **adapted(base, adapter="scratch"), **(given | {"seeds": 2}))
+    assert "keeps the members" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("beyond", ["unknown", "unusable"])
@@ -680,6 +714,7 @@ def refused(given: HeadTrainOptions, kind: type[SpectraBridgeError], *words: str
         ({"batch_size": 1}, OptionError, ("--batch-size 1 must be 2 or more.",)),
         ({"ranges": ("feh",)}, OptionError, ("--ranges feh is not LABEL=LOW:HIGH",)),
         ({"ranges": ("feh=1:0",)}, OptionError, ("--ranges feh=1:0 is not LABEL=LOW:HIGH with LOW below HIGH",)),
+        ({"ranges": ("teff=4000:7500",)}, OptionError, ("name the range of teff with --teff-range",)),
         ({"ranges": ("feh=0:1", "feh=0:2")}, OptionError, ("--ranges names 'feh' twice",)),
         ({"ranges": ("vsini=0:1",)}, OptionError, ("has no label 'vsini' (it has feh, teff)",)),
         ({"ranges": ("feh=7:8",)}, InputError, ("no star of", "in those --ranges; widen them")),
