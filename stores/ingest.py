@@ -59,7 +59,7 @@ class InputOptions:
     def check(self) -> None:
         """Refuse values that cannot work, before anything heavy is loaded."""
         if self.survey is not None:
-            get_survey(self.survey)
+            get_survey(self.survey).refuse_medium(self.medium)
         if self.at_rest and self.rv is not None:
             raise OptionError("--at-rest and --rv contradict each other; leave one of them out.")
         if self.workers < 1:
@@ -89,9 +89,11 @@ class InputOptions:
         path = home(out) / f"{out.name}.files-{call}"
         if look:
             listing = Listing(path)
-            patterns = get_survey(self.survey).files
+            reader = get_survey(self.survey)
+            if self.at_rest and reader.velocities:
+                say(f"note: --at-rest: the velocities that {self.survey} files come with are not applied.")
             try:
-                found = expand_files(files, patterns)
+                found = expand_files(files, reader.files)
                 if self.scheduler is not None:
                     found = map(Path.absolute, found)  # workers are at home in other folders
                 listing.look(found, self.survey, limit=self.limit, workers=self.workers, scheduler=self.scheduler)

@@ -129,13 +129,15 @@ def _own_vector(store: EmbeddingStore, wanted: int) -> NDArray[np.float32]:
 def _embedded(store: EmbeddingStore, options: SearchOptions) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
     """Ids (n,) and vectors (n, d) of the spectra in the file, and the exit status: some may be empty."""
     from stores.index import to_unit
-    from stores.surveys import ReadOptions
+    from stores.surveys import ReadOptions, get_survey
     from stores.velocities import Velocities
 
     assert options.spectrum is not None
     if not options.spectrum.is_file():
         raise InputError(f"'{options.spectrum}' does not exist or is no file; check the path.")
     survey = options.survey or str(store.attributes["survey"])
+    if options.medium is not None:
+        get_survey(survey).refuse_medium(options.medium)
     read = ReadOptions(medium=options.medium, at_rest=options.at_rest)
     velocities = None if options.rv is None else Velocities.read(options.rv)
     if velocities is None and store.attributes["job"].get("velocities") is not None:

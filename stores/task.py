@@ -85,6 +85,8 @@ class Task:
         batch = get_survey(self.survey).read(source.path, self.options, rows)
         if not np.array_equal(batch.id, wanted):
             raise InputError(f"'{source.path}' changed while it was read; write it into another store.")
+        if self.options.at_rest:  # whatever velocity the file has
+            batch.set_rv(np.zeros(len(batch)))
         return batch
 
     def _prepare_into(self, columns: dict[str, Array], waiting: list[SpectrumBatch], done: int) -> int:

@@ -196,6 +196,9 @@ def test_mistakes_in_the_call_are_one_sentence(tmp_path: Path) -> None:
     ):
         with pytest.raises(OptionError, match=sentence):
             ingest(replace(options(tmp_path, path), **change))
+    for survey in ("lamost", "desi", "sdss"):
+        with pytest.raises(OptionError, match=f"wavelengths of {survey} files are in vacuum; leave --medium air out"):
+            ingest(options(tmp_path, path, survey=survey, medium="air"))
     with pytest.raises(InputError, match=r"'.*nowhere\.csv' does not exist; check the path"):
         ingest(options(tmp_path, path, rv=tmp_path / "nowhere.csv"))
     assert not (tmp_path / "out.zarr").exists()
@@ -275,6 +278,22 @@ def test_velocities_are_joined_by_id(tmp_path: Path) -> None:
     values = prepare([batch], store.grid, store.preparation)
     np.testing.assert_array_equal(store.read("flux"), values.flux.astype(np.float32))
     assert np.any(store.read("flux")[3] != without.read("flux")[3])
+
+
+def test_at_rest_passes_over_the_velocities_of_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [*lamost_files(tmp_path, 2, z=1e-3), write_lamost(tmp_path / "none.fits", obsid=7, n_pix=700, z=-9999.0)]
+    said = "note: --at-rest: the velocities that lamost files come with are not applied."
+    shifted = made(tmp_path, *files, survey="lamost", medium="vacuum")
+    assert said not in capsys.readouterr().err
+    at_rest = made(tmp_path, *files, survey="lamost", at_rest=True, out=tmp_path / "rest.zarr")
+    assert said in capsys.readouterr().err
+    np.testing.assert_allclose(shifted.read("rv"), [299.792458, 299.792458, 0.0])
+    np.testing.assert_array_equal(at_rest.read("rv"), 0.0)
+    assert shifted.read("flags")[2] & Flag.RV_MISSING
+    assert not np.any(at_rest.read("flags") & np.uint32(Flag.RV_MISSING))
+    assert not np.allclose(shifted.read("flux")[:2], at_rest.read("flux")[:2])
+    made(tmp_path, write_table(tmp_path / "t.fits"), at_rest=True, out=tmp_path / "table.zarr")
+    assert "--at-rest" not in capsys.readouterr().err
 
 
 def test_velocities_that_are_warned_of_leave_the_files_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -272,6 +272,9 @@ def test_calls_that_cannot_work_are_refused(store: EmbeddingStore, tmp_path: Pat
         search(SearchOptions(embeddings=store.path, id=BIG_ID, k=0))
     with pytest.raises(InputError, match=r"none\.fits' does not exist"):
         search(SearchOptions(embeddings=store.path, spectrum=tmp_path / "none.fits"))
+    (tmp_path / "spec.fits").touch()
+    with pytest.raises(OptionError, match="wavelengths of lamost files are in vacuum; leave --medium air out"):
+        search(SearchOptions(embeddings=store.path, spectrum=tmp_path / "spec.fits", survey="lamost", medium="air"))
 
 
 def test_every_spectrum_of_a_file_is_searched(
@@ -290,7 +293,7 @@ def test_every_spectrum_of_a_file_is_searched(
     options = SearchOptions(
         embeddings=store.path,
         spectrum=file,
-        survey="lamost",
+        survey="table",
         model="m",
         medium="air",
         at_rest=True,
@@ -299,7 +302,7 @@ def test_every_spectrum_of_a_file_is_searched(
     )
     assert search(options) == 3  # one of them has no valid pixel
     ((path, survey, given, model, read, velocities),) = calls
-    assert (path, survey, given.path, model) == (file, "lamost", store.path, "m")
+    assert (path, survey, given.path, model) == (file, "table", store.path, "m")
     assert read == ReadOptions(medium="air", at_rest=True)
     assert velocities is None
     said = capsys.readouterr()

@@ -46,12 +46,23 @@ class Survey:
     """A reader and the cheap look at a file's ids, (n,) int64, that plans are made from.
 
     files: patterns of the names of its files, to find them in a folder
+    medium: of the wavelengths of all its files; None where it is for them or for options to say
+    velocities: whether its files come with velocities
     """
 
     name: str
     read: Reader
     ids: Callable[[Path], NDArray[np.int64]]
     files: tuple[str, ...]
+    medium: str | None = None
+    velocities: bool = False
+
+    def refuse_medium(self, medium: str | None) -> None:
+        """Raise OptionError for a medium that is not that of its files."""
+        if None not in (self.medium, medium) and medium != self.medium:
+            raise OptionError(
+                f"the wavelengths of {self.name} files are in {self.medium}; leave --medium {medium} out."
+            )
 
     @property
     def summary(self) -> str:
@@ -64,15 +75,20 @@ BUILT_IN = ("desi", "lamost", "sdss", "fits1d", "table", "specutils_any")
 
 
 def survey(
-    name: str, ids: Callable[[Path], NDArray[np.int64]], files: tuple[str, ...] = FITS_FILES
+    name: str,
+    ids: Callable[[Path], NDArray[np.int64]],
+    files: tuple[str, ...] = FITS_FILES,
+    *,
+    medium: str | None = None,
+    velocities: bool = False,
 ) -> Callable[[Reader], Reader]:
     """Register a reader under `name`.
 
-    ids: gives the ids of a file's object rows without reading spectra; files: patterns of its files' names
+    ids: gives the ids of a file's object rows without reading spectra; the others are those of Survey
     """
 
     def register(read: Reader) -> Reader:
-        SURVEYS[name] = Survey(name, read, ids, files)
+        SURVEYS[name] = Survey(name, read, ids, files, medium, velocities)
         return read
 
     return register

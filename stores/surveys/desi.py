@@ -53,7 +53,13 @@ def ids(path: Path) -> NDArray[np.int64]:
         return check_ids(path, _targets(file).id)
 
 
-@survey("desi", ids=ids, files=("coadd-*.fits", "coadd-*.fits.gz", "spectra-*.fits", "spectra-*.fits.gz"))
+@survey(
+    "desi",
+    ids=ids,
+    files=("coadd-*.fits", "coadd-*.fits.gz", "spectra-*.fits", "spectra-*.fits.gz"),
+    medium="vacuum",
+    velocities=True,
+)
 def read(path: Path, options: ReadOptions, rows: slice = ALL_ROWS) -> SpectrumBatch:
     """DESI coadd-*.fits and spectra-*.fits, plain or gzip, with redrock-*.fits beside them; rows of OBJTYPE TGT only.
 

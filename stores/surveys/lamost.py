@@ -35,7 +35,7 @@ def ids(path: Path) -> NDArray[np.int64]:
         return as_id([spectrum_id(primary_header(path))])
 
 
-@survey("lamost", ids=ids)
+@survey("lamost", ids=ids, medium="vacuum", velocities=True)
 def read(path: Path, options: ReadOptions, rows: slice = ALL_ROWS) -> SpectrumBatch:
     """LAMOST LRS spec-*.fits of all releases, plain or gzip.
 

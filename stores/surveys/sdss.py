@@ -29,7 +29,7 @@ def ids(path: Path) -> NDArray[np.int64]:
         return as_id([spectrum_id(path, primary_header(path))])
 
 
-@survey("sdss", ids=ids)
+@survey("sdss", ids=ids, medium="vacuum", velocities=True)
 def read(path: Path, options: ReadOptions, rows: slice = ALL_ROWS) -> SpectrumBatch:
     """SDSS and BOSS spec-PLATE-MJD-FIBER.fits, plain or gzip.
 
