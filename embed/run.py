@@ -46,7 +46,7 @@ from stores.lock import writing
 from stores.marker import METADATA
 from stores.place import place_at
 from stores.plan import make_plan
-from stores.processes import absolute, in_processes
+from stores.processes import absolute, in_processes, reach
 from stores.progress import progress
 from stores.sample import SAMPLE_STARS, SURVEYS, BuiltInSample, check_sampled
 from stores.spectra import SpectraStore
@@ -114,6 +114,8 @@ class EmbedOptions(InputOptions):
                 raise InputError(f"no spectra store lies at '{self.inputs[0]}'; check it (files are read from disk).")
             if not any(Path(name.removeprefix("@")).exists() for name in self.inputs):
                 raise InputError(f"'{self.inputs[0]}' does not exist; check the path.")
+            if any(place_at(name).has(METADATA) for name in self.inputs):
+                raise OptionError("one spectra store is embedded at a time, with no files beside it.")
             if self.survey is None:
                 raise OptionError("files need a reader: add --survey, for instance --survey desi.")
             if self.rv is not None and not self.rv.exists():
@@ -126,6 +128,7 @@ def embed(options: EmbedOptions, *, quiet: bool = False) -> int:
     quiet: say nothing of what was written
     """
     options.check()
+    reach(options.scheduler)
     with ExitStack() as held:
         model = describe_model(options.model) if started_alone() else None
         if model is not None:

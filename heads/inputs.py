@@ -82,8 +82,17 @@ class InputStores:
     _partners: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def open(cls, name: str, spectra: str | Path | None = None, embeddings: str | Path | None = None) -> InputStores:
-        """Open what the input needs; stores that it does not need are not looked at."""
+    def open(
+        cls,
+        name: str,
+        spectra: str | Path | None = None,
+        embeddings: str | Path | None = None,
+        model: str | None = None,
+    ) -> InputStores:
+        """Open what the input needs; stores that it does not need are not looked at.
+
+        model: that embeds, for errors that tell how
+        """
         if name not in INPUTS:
             raise OptionError(f"input '{name}' is unknown; known ones are {', '.join(INPUTS)}.")
         paths = {"spectra": spectra, "embeddings": embeddings}
@@ -93,7 +102,11 @@ class InputStores:
             kind = BLOCKS[block].store
             path = paths[kind]
             if path is None:
-                raise OptionError(f"input '{name}' needs a store of {kind}; name it with {FLAGS[kind]}.")
+                how = ""
+                if kind == "embeddings" and spectra is not None:
+                    with_model = "" if model is None else f" --model {model}"
+                    how = f" (`embed-spectra {spectra}{with_model} --out EMBEDDINGS.zarr` makes it)"
+                raise OptionError(f"input '{name}' needs a store of {kind}; name it with {FLAGS[kind]}{how}.")
             stores[kind] = kinds[kind].open(path)
         found = cls(name, stores)
         found._check_kin()

@@ -36,6 +36,7 @@ from stores.ingest import InputOptions
 from stores.location import Location, Url
 from stores.marker import METADATA
 from stores.place import place_at
+from stores.processes import reach
 from stores.progress import progress
 from stores.provenance import provenance
 from stores.sample import SURVEYS, check_sampled
@@ -130,6 +131,7 @@ def predict(options: PredictOptions) -> int:
     if options.out.name:
         remove_rest(work_folder(options.out))
     options.check()
+    reach(options.scheduler)
     from heads.bundle import load_head
     from heads.library import find_head, head_of_survey
 
@@ -179,7 +181,8 @@ def _write(
     if taken is None:
         for kind in unread(name, {"spectra": spectra, "embeddings": embeddings}):
             say(f"note: the head reads the input {name}; {FLAGS[kind]} is not used.")
-    stores = InputStores.open(name, spectra, embeddings)
+    model = options.model or (head.identity.get("model") or {}).get("name")
+    stores = InputStores.open(name, spectra, embeddings, model)
     stores.refuse_unlike(head.identity)
     n = len(stores) if options.limit is None else min(options.limit, len(stores))
     summary = Summary(head.targets)

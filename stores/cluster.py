@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import socket
 import threading
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from stores.command import say
 from stores.errors import OptionError, SpectraBridgeError
@@ -100,6 +102,7 @@ class Cluster:
         from distributed import Client
 
         address = _address(scheduler)
+        _refuse_unknown_host(address)
         try:
             client = Client(address, timeout=PATIENCE, set_as_default=False)
         except (OSError, ValueError, TypeError, RuntimeError) as error:
@@ -261,6 +264,18 @@ def _address(scheduler: str) -> str:
     raise OptionError(
         f"--scheduler '{scheduler}' is neither an address, such as tcp://HOST:8786, nor the file of a Dask scheduler."
     )
+
+
+def _refuse_unknown_host(address: str) -> None:
+    """Raise OptionError for a host without an address: Dask would ask again and again until its patience ends."""
+    try:
+        host = urlsplit(address if "://" in address else f"tcp://{address}").hostname
+        if host:
+            socket.getaddrinfo(host, None)
+    except (socket.gaierror, UnicodeError):
+        raise OptionError(f"the host '{host}' of --scheduler {address} is not known; check --scheduler.") from None
+    except ValueError:
+        pass  # no URL at all: told by who connects
 
 
 def _cores() -> int:

@@ -26,7 +26,7 @@ from stores.listing import Listing
 from stores.location import Location, Url, home
 from stores.plan import Plan, expand_files
 from stores.prepare import Preparation
-from stores.processes import absolute, in_processes
+from stores.processes import absolute, in_processes, reach
 from stores.progress import progress
 from stores.provenance import fingerprint
 from stores.spectra import SpectraStore, spectra_columns, spectra_details
@@ -124,6 +124,8 @@ class IngestOptions(InputOptions):
 
 def ingest(options: IngestOptions) -> int:
     """Write the store; returns the exit status."""
+    options.check()
+    reach(options.scheduler)
     plan = options.plan(options.files, Grid.parse(options.grid), options.preparation, options.out)
     store, is_new = write_spectra(plan, options.out, options.workers, options.scheduler)
     return report(store) if is_new else report_finished(store)

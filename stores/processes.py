@@ -54,6 +54,16 @@ def absolute(path: Place) -> Place:
     return path.absolute() if isinstance(path, Path) else path
 
 
+def reach(scheduler: str | None) -> None:
+    """Connect to a scheduler, if one is named, before anything is written; kept workers are used for what comes next.
+
+    Raises OptionError if it cannot be used.
+    """
+    if scheduler is not None:
+        with ExitStack() as ends:
+            _cluster(1, scheduler, ends if _keeping is None else _keeping)
+
+
 @contextmanager
 def keeping_workers() -> Iterator[None]:
     """Until its end, workers that were started stay for what comes next: each start costs a second or more."""

@@ -194,7 +194,13 @@ def test_bad_luck_is_not_held_against_a_task(scheduler: str, tmp_path: Path) -> 
     [
         ("tcp://127.0.0.1:9", r"no Dask scheduler answers at 'tcp://127\.0\.0\.1:9' \(.*\); start one, or check"),
         ("nowhere.json", r"--scheduler 'nowhere\.json' is neither an address, such as tcp://HOST:8786, nor the file"),
-        ("pigeon://loft:1", r"no Dask scheduler answers at 'pigeon://loft:1' \(.*\); start one"),
+        ("pigeon://localhost:1", r"no Dask scheduler answers at 'pigeon://localhost:1' \(.*\); start one"),
+        ("tcp://[::1", r"no Dask scheduler answers at 'tcp://\[::1' \(.*\); start one"),
+        (
+            "tcp://no.such.host.invalid:8786",
+            r"the host 'no\.such\.host\.invalid' of --scheduler tcp.* is not known",
+        ),
+        ("no.such.host.invalid:8786", r"the host 'no\.such\.host\.invalid' of --scheduler .* is not known; check"),
     ],
 )
 def test_a_scheduler_that_is_not_there(
@@ -203,6 +209,45 @@ def test_a_scheduler_that_is_not_there(
     monkeypatch.setattr("stores.cluster.PATIENCE", 0.5)
     with pytest.raises(OptionError, match=sentence):
         ingest(options(tmp_path, table, scheduler=given))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_command_writes_before_its_scheduler_answers(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it look at what is there: a store of another job would hide a wrong address."""
+    from heads_made import SMALL, make_sample, make_stores
+    from models_made import make_store, save_model
+
+    from embed.run import EmbedOptions, embed
+    from heads import train_head
+    from heads.predict import PredictOptions, predict
+
+    monkeypatch.setattr("stores.cluster.PATIENCE", 0.5)
+    monkeypatch.chdir(tmp_path)
+    made(tmp_path, table, limit=5, out=Path("other.zarr"))
+    make_store(Path("spectra.zarr"), 20)
+    save_model(Path("model"))
+    embed(EmbedOptions(inputs=("spectra.zarr",), model="model", out=Path("taken.zarr"), device="cpu"), quiet=True)
+    Path("stores").mkdir()
+    embeddings = make_stores(Path("stores"), 40)["embeddings"]
+    train_head(make_sample(60), {"input": "embedding"}, SMALL).head.save_pretrained("head")
+    before = sorted(tmp_path.rglob("*"))
+    nobody: dict[str, Any] = {"scheduler": "tcp://127.0.0.1:9"}
+    double: dict[str, Any] = {**nobody, "dtype": "float32"}
+    head = Path("head")
+    for command, chosen in (
+        (ingest, options(tmp_path, table, **nobody)),
+        (ingest, options(tmp_path, table, out=Path("other.zarr"), **nobody)),
+        (embed, EmbedOptions(inputs=("spectra.zarr",), model="model", out=Path("e.zarr"), **nobody)),
+        (embed, EmbedOptions(inputs=("spectra.zarr",), model="model", out=Path("taken.zarr"), **double)),
+        (embed, EmbedOptions(survey="table", inputs=(str(table),), out=Path("e.zarr"), **nobody)),
+        (predict, PredictOptions(head=head, embeddings=embeddings, out=Path("c.parquet"), **nobody)),
+        (predict, PredictOptions(out=Path("c.parquet"), **nobody)),
+    ):
+        with pytest.raises(OptionError, match="no Dask scheduler answers at"):
+            command(chosen)  # type: ignore[operator]
+        assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_scheduler_by_its_file(dask: Any, scheduler: str, tmp_path: Path) -> None:

@@ -243,6 +243,8 @@ def test_simple_mistakes_are_told_before_torch_is_loaded(spectra: Path, model: P
         ("--survey", "desi", "absent.fits", *out): "'absent.fits' does not exist; check the path.",
         ("absent.zarr", *out): "'absent.zarr' does not exist; check the path.",
         (table, *out): "files need a reader: add --survey",
+        (spectra, tmp_path / "taken.zarr", *out): "one spectra store is embedded at a time",
+        (spectra, table, "--survey", "desi", *out): "one spectra store is embedded at a time",
         ("--survey", "nosuch", table, *out): "survey 'nosuch' is unknown",
         ("--survey", "desi", table, "--rv", "absent.csv", *out): "'absent.csv' does not exist; check the path.",
         ("--survey", "desi", table, *out): f"none of 1 files can be used; the first: '{table}'",

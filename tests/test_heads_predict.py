@@ -245,7 +245,8 @@ def test_calls_that_cannot_work_are_refused_before_anything_is_read(
         predict(PredictOptions(head=head, embeddings=store, out=tmp_path / "c.csv", limit=0))
     with pytest.raises(ModelError, match="none' holds no head"):
         predict(PredictOptions(head=tmp_path / "none", embeddings=store, out=tmp_path / "c.csv"))
-    with pytest.raises(OptionError, match="needs a store of embeddings; name it with --embeddings"):
+    made_by = rf"name it with --embeddings \(`embed-spectra {re.escape(str(paths['spectra']))}.* --out EMBEDDINGS"
+    with pytest.raises(OptionError, match=f"needs a store of embeddings; {made_by}"):
         predict(PredictOptions(head=head, store=paths["spectra"], out=tmp_path / "c.csv"))
     with pytest.raises(StoreError, match=r"gone\.zarr' does not exist"):
         predict(PredictOptions(head=head, embeddings=tmp_path / "gone.zarr", out=tmp_path / "c.csv"))
