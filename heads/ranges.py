@@ -39,7 +39,7 @@ def parse_ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
             raise OptionError(f"--ranges {text} is not LABEL=LOW:HIGH with LOW below HIGH, such as logg=0:5.")
         if label == "teff":
             raise OptionError(
-                f"--ranges {text}: name the range of teff with --teff-range, which also teaches a new head to flag "
+                f"--ranges {text}: name the range of teff with --teff-range, which also teaches the head to flag "
                 "stars outside."
             )
         if label in ranges:
