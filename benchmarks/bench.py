@@ -21,9 +21,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.request import BEGUN, KEPT_TO_TEST, BenchOptions, Scale, names
+from benchmarks.request import BEGUN, KEPT_TO_TEST, SCALES, BenchOptions, Scale, names
 from stores.atomic import replacing
 from stores.command import run_command, say
+from stores.errors import InputError, ModelError, OptionError
 from stores.provenance import fingerprint, provenance
 
 if TYPE_CHECKING:
@@ -36,30 +37,12 @@ if TYPE_CHECKING:
 def bench(options: BenchOptions) -> int:
     """Compute what is not there yet, and write results, figures and the report; returns the exit status."""
     regimes = options.check()
-    from benchmarks.cell import Settings
-
     jobs = options.jobs or len(os.sched_getaffinity(0))
-    with _leaving_nothing_empty(options.out):
-        study, scale = _study(options, options.scale, jobs)
-    settings = Settings(
-        seeds=options.seeds,
-        landscape=scale.landscape,
-        landscape_size=max(scale.sizes),
-        source_epochs=scale.epochs,
-    )
-    cells = list(_cells(study, scale, options))
-    own = study.fingerprint
-    asked = fingerprint([own, repr(settings), repr(cells), repr(regimes), options.replicates, provenance()["version"]])
-    results = _done(options.out, asked)
-    if results is not None:
+    with _remembered(options.out, options.settings(regimes)):
+        results, there = _compared(options, regimes, jobs)
+    if there:
         say(f"'{options.out}' holds these very results; nothing is left to do. Read '{options.out / 'report.html'}'.")
     else:
-        if (options.out / "results.json").is_file() and not options.overwrite:
-            say(f"'{options.out}' holds results of other data or another version; they are replaced.")
-        with replacing(options.out / BEGUN) as temporary:
-            temporary.write_text(json.dumps(options.settings(regimes), indent=1) + "\n")
-        _run(options.out, settings, own, cells, jobs)
-        results = _results(options, study, scale, settings, cells, regimes, asked)
         results.save(options.out)
         _show(results, options.out, jobs)
         for regime in regimes:
@@ -76,27 +59,69 @@ def bench(options: BenchOptions) -> int:
     return 0
 
 
+def _compared(options: BenchOptions, regimes: list[Regime], jobs: int) -> tuple[Results, bool]:
+    """The results, and whether they were there already."""
+    from benchmarks.cell import Settings
+
+    study, scale = _study(options, options.scale, jobs)
+    settings = Settings(
+        seeds=options.seeds,
+        landscape=scale.landscape,
+        landscape_size=max(scale.sizes),
+        source_epochs=scale.epochs,
+    )
+    cells = list(_cells(study, scale, options))
+    own = study.fingerprint
+    asked = fingerprint([own, repr(settings), repr(cells), repr(regimes), options.replicates, provenance()["version"]])
+    results = _done(options.out, asked)
+    if results is not None:
+        return results, True
+    if options.reported(regimes):
+        say(f"'{options.out}' holds results of other data or another version; they are replaced.")
+    _run(options.out, settings, own, cells, jobs)
+    return _results(options, study, scale, settings, cells, regimes, asked), False
+
+
 @contextmanager
-def _leaving_nothing_empty(out: Path) -> Iterator[None]:
-    """Take folders away again that a call made which came to nothing."""
+def _remembered(out: Path, settings: dict[str, Any]) -> Iterator[None]:
+    """Note in the folder what is being done there, before any of it is.
+
+    A call that comes to nothing, or cannot work with these data, leaves the note as it was, and no empty folder.
+    """
+    note = out / BEGUN
+    before = note.read_text() if note.is_file() else None
+    text = json.dumps(settings, indent=1) + "\n"
+    note.parent.mkdir(parents=True, exist_ok=True)
+    if text != before:
+        _write(note, text)
     try:
         yield
-    except BaseException:
-        for folder in (out / "study", out):
+    except BaseException as error:
+        if isinstance(error, InputError | ModelError | OptionError) or list(note.parent.iterdir()) == [note]:
+            if before is None:
+                note.unlink(missing_ok=True)
+            elif text != before:
+                _write(note, before)
+        for folder in (note.parent, out):
             with suppress(OSError):
                 folder.rmdir()
         raise
 
 
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
 def _study(options: BenchOptions, scale: Scale, jobs: int) -> tuple[Study, Scale]:
     """The study in the folder, made where it is not there, and the scale with the sizes that it allows."""
-    from benchmarks.suites import Workshop
+    from benchmarks.suites import Workshop, simulated
     from embed.load import describe_model, load_model
 
     folder = options.out / "study"
     folder.mkdir(parents=True, exist_ok=True)
     model = describe_model(options.model) or load_model(options.model)
-    shop = Workshop(folder, names(options.labels), model, jobs)
+    shop = Workshop(folder, options.targets, model, jobs)
     pool = max(scale.sizes)
     match options.kind:
         case "own":
@@ -110,6 +135,12 @@ def _study(options: BenchOptions, scale: Scale, jobs: int) -> tuple[Study, Scale
         case "real":
             study = shop.real(options.data, pool, scale.tested, scale.source)
         case name:
+            usual = max(SCALES[name].sizes)
+            if pool > usual and not (folder / f"desi-twin-{simulated(pool + scale.tested)}.zarr").exists():
+                say(
+                    f"note: to learn from {pool:,} target stars (--sizes), {simulated(pool + scale.tested):,} are "
+                    f"simulated in place of {simulated(usual + scale.tested):,}: not all of them have labels."
+                )
             study = shop.twins(name, scale.source, pool, scale.tested)
     study.save(folder)
     return study, scale
@@ -147,7 +178,6 @@ def _cells(study: Study, scale: Scale, options: BenchOptions) -> Iterator[Cell]:
 def _done(out: Path, asked: str) -> Results | None:
     """The results in a folder, if they are what is asked for."""
     from benchmarks.results import Results
-    from stores.errors import InputError
 
     try:
         found = Results.load(out)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.regime import REGIMES, Regime
+from stores.command import say
 from stores.errors import OptionError
 from stores.provenance import commit
 
@@ -15,7 +17,6 @@ INPUTS = ("spectra", "embedding", "fused")
 STRATEGIES = ("scratch", "zero_shot", "residual", "kriging", "lora", "full", "anchored", "auto")
 BASELINES = ("ridge_pca64", "knn", "payne")
 KNOWN = ("teff", "logg", "feh", "alphafe")  # labels of the suites' stars
-LABELS = ",".join(KNOWN)
 STUDY_SIZES = (0, 100, 200, 500, 1000, 2069)
 RESULTS, BEGUN = "results.json", "study/request.json"  # in --out
 KEPT_TO_TEST = 0.3  # share of a user's target stars
@@ -53,8 +54,8 @@ class BenchOptions:
 
     regime: tuple[str, ...] = ("all",)
     """metal_rich, metal_poor, very_metal_poor, all, or kinds of your own: 'cool=teff < 5000 and feh > -1'."""
-    labels: str = LABELS
-    """Labels to give, separated by commas."""
+    labels: str | None = None
+    """Labels to give, separated by commas, if not teff,logg,feh,alphafe, or those of them that your tables have."""
     inputs: str = ",".join(INPUTS)
     """spectra, embedding, fused."""
     adapters: str | None = None
@@ -90,7 +91,7 @@ class BenchOptions:
     resume: bool = False
     """Only go on with what is in --out; without it that is done too, but a new folder is begun where there is none."""
     overwrite: bool = False
-    """Replace a report of other settings in --out; what is computed there is kept, and used again where it fits."""
+    """Take over a folder of other settings; what is computed there is kept, and used again where it fits."""
     record: bool = False
     """Add a line to the leaderboard of the repository."""
 
@@ -109,13 +110,16 @@ class BenchOptions:
                 raise OptionError(f"--{name} {getattr(self, name)} must be {least} or more.")
         if self.draws is not None and self.draws < 1:
             raise OptionError(f"--draws {self.draws} must be 1 or more.")
+        if not self.regime:
+            raise OptionError(f"--regime names no stars; name {', '.join(REGIMES)} or all.")
+        for option in ("labels", "inputs", "adapters", "sizes"):
+            if (text := getattr(self, option)) is not None and not names(text):
+                raise OptionError(f"--{option} names nothing; name some, or leave it out.")
         _among("--inputs", names(self.inputs), INPUTS)
         if set(names(self.baselines)) - {*BASELINES, "none"}:
             from benchmarks.baselines import load_baselines
 
             _among("--baselines", names(self.baselines), (*load_baselines(), "none"))
-        if not names(self.labels):
-            raise OptionError("--labels names no label; name some, such as feh,teff.")
         _ = self.scale
         found = [one for text in self.regime for one in Regime.parse(text)]
         self._check_labels(found)
@@ -139,33 +143,76 @@ class BenchOptions:
         return regimes
 
     def _check_labels(self, regimes: list[Regime]) -> None:
-        """Labels to give, and those that regimes ask for, must be known of the target's stars, if not of all."""
-        known: tuple[str, ...] = KNOWN
-        whose = f"the stars of the suite '{self.kind}' have"
-        if self.target_labels is not None:
-            from stores.labels import Labels
+        """Labels to give must be known of stars of either side, those that regimes ask for of the target's."""
+        sides = self._sides
+        for label in names(self.labels or ""):
+            for whose, known in sides:
+                if label not in known:
+                    raise OptionError(
+                        f"--labels names '{label}', and {whose} {', '.join(known) or 'none'} only; name one of these."
+                    )
+        whose, known = sides[-1]
+        for one in regimes:
+            for label in one.names:
+                if label not in known:
+                    raise OptionError(
+                        f"the regime '{one.name}' asks for '{label}', and {whose} {', '.join(known) or 'none'} only; "
+                        "name one of these."
+                    )
+        if not self.targets:
+            raise OptionError(
+                f"source and target share none of the labels {', '.join(KNOWN)}; name others that both have with "
+                "--labels."
+            )
+        if self.labels is None and (lacking := [label for label in KNOWN if label not in self.targets]):
+            left = " or ".join(lacking)
+            say(f"note: the labels of source and target do not both have {left}; compared: {', '.join(self.targets)}.")
 
-            known, whose = tuple(Labels.load(self.target_labels).names), f"'{self.target_labels}' has"
-        wanted = dict.fromkeys(names(self.labels), "--labels names")
-        wanted |= {label: f"the regime '{one.name}' asks for" for one in regimes for label in one.names}
-        for label, asks in wanted.items():
-            if label not in known:
-                raise OptionError(f"{asks} '{label}', and {whose} {', '.join(known)} only; name one of these.")
+    @cached_property
+    def targets(self) -> tuple[str, ...]:
+        """The labels to give: those named, else the usual ones that stars of both sides have."""
+        if self.labels is not None:
+            return names(self.labels)
+        return tuple(label for label in KNOWN if all(label in known for _, known in self._sides))
+
+    @cached_property
+    def _sides(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Whose labels are known, in words, and which: of the sources, and last of the target."""
+        if self.target_labels is None:
+            return [(f"the stars of the suite '{self.kind}' have", KNOWN)]
+        import numpy as np
+
+        from stores.labels import Labels
+
+        found = []
+        for paths in (self.source_labels, (self.target_labels,)):
+            tables = [Labels.load(path) for path in paths]
+            known = [name for one in tables for name in one.names if np.isfinite(one.values[name]).any()]
+            shown = " and ".join(f"'{path}'" for path in paths)
+            found.append((f"{shown} {'have' if len(paths) > 1 else 'has'}", tuple(dict.fromkeys(known))))
+        return found
 
     def _check_held(self, regimes: list[Regime]) -> None:
-        """A report of other settings is not replaced unasked, nor gone on with as if it were this one's."""
-        held = _held(self.out / RESULTS)
-        if held is not None and not self.overwrite and (told := _other(held, self.settings(regimes))):
+        """A folder belongs to the settings of the run that is done in it, or was done last, until told otherwise."""
+        if self.overwrite:
+            return
+        asked, begun, done = self.settings(regimes), _held(self.out / BEGUN), _held(self.out / RESULTS)
+        told = differences(begun, asked) if begun is not None else _other(done, asked) if done is not None else ""
+        if told and done is not None and begun in (None, done.get("options")):
             raise OptionError(
                 f"'{self.out}' holds results of other settings ({told}); choose another --out, or replace them with "
                 "--overwrite: what both have in common is not computed again."
             )
-        begun = _held(self.out / BEGUN)
-        if self.resume and begun is not None and (told := differences(begun, self.settings(regimes))):
+        if told:
             raise OptionError(
-                f"'{self.out}' was begun with other settings ({told}); give those to go on with it, or leave --resume "
-                "out."
+                f"'{self.out}' was begun with other settings ({told}); give those to go on with it, choose another "
+                "--out, or begin anew with --overwrite: what both have in common is not computed again."
             )
+
+    def reported(self, regimes: list[Regime]) -> bool:
+        """Whether the folder holds results of these very settings."""
+        done = _held(self.out / RESULTS)
+        return done is not None and done.get("options") == self.settings(regimes)
 
     def settings(self, regimes: list[Regime]) -> dict[str, Any]:
         """What results depend on, by option, as JSON holds it."""
@@ -173,7 +220,7 @@ class BenchOptions:
         mine = {
             "suite": self.kind,
             "regime": {one.name: one.expression for one in regimes},
-            "labels": names(self.labels),
+            "labels": self.targets,
             "inputs": names(self.inputs),
             "adapters": scale.adapters,
             "baselines": names(self.baselines),
@@ -206,7 +253,7 @@ class BenchOptions:
                 sizes = tuple(sorted({int(text) for text in names(self.sizes)}))
             except ValueError:
                 raise OptionError(f"--sizes {self.sizes} are no numbers such as 0,100,200.") from None
-            if not sizes or sizes[0] < 0 or any(0 < size < 10 for size in sizes):
+            if sizes[0] < 0 or any(0 < size < 10 for size in sizes):
                 raise OptionError(f"--sizes {self.sizes} must be 0, or 10 and more stars, such as 0,100,200.")
             scale = replace(scale, sizes=sizes)
         if self.adapters is not None:
@@ -256,5 +303,5 @@ def names(text: str) -> tuple[str, ...]:
 
 def _among(option: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
     unknown = [name for name in given if name not in known]
-    if unknown or not given:
-        raise OptionError(f"{option} names '{unknown[0] if unknown else ''}'; known are {', '.join(known)}.")
+    if unknown:
+        raise OptionError(f"{option} names '{unknown[0]}'; known are {', '.join(known)}.")

@@ -33,7 +33,7 @@ APOGEE_FROM, SAGA_TO = -2.5, -2.0  # [Fe/H] above and below which the catalogues
 LABELLED = 0.55  # share of the stars that have labels in the catalogues and a temperature in the range, at the least
 
 OBTAIN = """For the study itself the surveys' own files are needed, all of them public:
-  LAMOST DR10 low-resolution spectra, and LASP's catalogue   https://www.lamost.org/dr10
+  LAMOST DR10 spectra, the catalogue of its pipeline LASP    https://www.lamost.org/dr10
   DESI DR1 healpix coadds, and the mwsall catalogues         https://data.desi.lbl.gov/doc/releases/dr1
   APOGEE DR17 allStar                                        https://www.sdss4.org/dr17/irspec
   SAGA                                                       http://sagadatabase.jp
@@ -88,9 +88,9 @@ class Workshop:
 
         source, pool, tested: labelled stars of the source, of the target to learn from, and of the target to be tested
         """
-        lamost, seen = self._twin("lamost", round(source / LABELLED), SOURCE_SEED)
+        lamost, seen = self._twin("lamost", simulated(source), SOURCE_SEED)
         _write_catalogues(lamost, seen)
-        desi, seen = self._twin("desi", round((pool + tested) / LABELLED), TARGET_SEED)
+        desi, seen = self._twin("desi", simulated(pool + tested), TARGET_SEED)
         _write_catalogues(desi, seen)
         _write_bounds(desi, seen, self.model.grid)
         mwsall = desi.with_suffix(".mwsall.fits")
@@ -223,6 +223,11 @@ class Workshop:
             )
         )
         return path
+
+
+def simulated(labelled: int) -> int:
+    """How many stars of a twin are simulated, so that so many are labelled."""
+    return round(labelled / LABELLED)
 
 
 def _truth_of(store: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -300,23 +301,57 @@ def test_results_of_other_settings_are_not_replaced_unasked(study: Study, done: 
     assert (done / "report.html").read_bytes() == report
 
 
-def test_what_was_begun_with_other_settings_is_not_gone_on_with(study: Study, tmp_path: Path) -> None:
-    out = tmp_path / "bench"
+def interrupted(study: Study, out: Path, **options: object) -> None:
+    """A run that ends before its first cell."""
 
-    def killed(self: Laboratory, cell: Cell, study: str) -> None:
+    def killed(self: Laboratory, *_: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Laboratory, "run", killed)
         patch.setattr(Laboratory, "make_base", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
-            run(study, out)
-    options = {"labels": ",".join(TARGETS), "inputs": "embedding", "baselines": "none"}
-    asked = BenchOptions(out=out, seeds=SEEDS, replicates=60, resume=True, **options)  # type: ignore[arg-type]
-    asked.check()
-    with pytest.raises(OptionError, match=r"begun with other settings \(--seeds 2, now 9\)"):
-        replace(asked, seeds=9).check()
-    replace(asked, seeds=9, resume=False).check()  # nothing is lost: there is no report
+            run(study, out, **options)  # type: ignore[arg-type]
+
+
+def asked_of(out: Path, **options: object) -> BenchOptions:
+    """What `run` asks for."""
+    given = {"labels": ",".join(TARGETS), "inputs": "embedding", "baselines": "none", "seeds": SEEDS, **options}
+    return BenchOptions(out=out, replicates=60, **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_was_begun_with_other_settings_is_not_gone_on_with(study: Study, tmp_path: Path, resume: bool) -> None:
+    out = tmp_path / "bench"
+    interrupted(study, out)
+    asked_of(out, resume=resume).check()
+    with pytest.raises(OptionError, match=r"begun with .* settings \(--seeds 2, now 9\); give those .* --overwrite"):
+        asked_of(out, seeds=9, resume=resume).check()
+    asked_of(out, seeds=9, resume=resume, overwrite=True).check()
+    interrupted(study, out, seeds=9, overwrite=True)
+    asked_of(out, seeds=9, resume=resume).check()  # the folder is that of the run that is done now
+    with pytest.raises(OptionError, match=r"begun with other settings \(--seeds 9, now 2\)"):
+        asked_of(out, resume=resume).check()
+
+
+def test_a_report_may_be_of_the_run_before(study: Study, done: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bench"
+    shutil.copytree(done, out)
+    interrupted(study, out, overwrite=True, seeds=3)
+    with pytest.raises(OptionError, match=r"begun with other settings \(--seeds 3, now 2\)"):
+        asked_of(out).check()
+    asked_of(out, seeds=3, resume=True).check()
+    asked_of(out, seeds=3).check()
+    kept = {path.name for path in (done / "cells").iterdir()}
+    assert kept <= {path.name for path in (out / "cells").iterdir()}
+
+
+def test_settings_that_cannot_work_are_not_kept_in_mind(study: Study, tmp_path: Path) -> None:
+    out = tmp_path / "bench"
+    interrupted(study, out)
+    with pytest.raises(SpectraBridgeError):
+        bench(asked_of(out, model="no-such-model", overwrite=True))
+    asked_of(out).check()
 
 
 def test_a_regime_may_ask_for_a_label_that_is_not_given(study: Study, done: Path, tmp_path: Path) -> None:
@@ -397,35 +432,6 @@ def test_a_run_of_changed_code_is_not_recorded(done: Path, tmp_path: Path) -> No
     rows = found.scores.where(group="head", label="feh", regime="metal_poor", size=40)
     assert best["sigma"] == pytest.approx(rows["sigma"].min(), abs=1e-4)
     assert line["commit"] == "abc"
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"regime": ("rich",)}, "--regime 'rich'"),
-        ({"inputs": "pixels"}, "--inputs names 'pixels'"),
-        ({"adapters": "magic"}, "--adapters names 'magic'"),
-        ({"baselines": "magic"}, "--baselines names 'magic'"),
-        ({"sizes": "0,few"}, "no numbers"),
-        ({"sizes": "5"}, "10 and more"),
-        ({"labels": ","}, "names no label"),
-        ({"seeds": 0}, "--seeds 0"),
-        ({"draws": 0}, "--draws 0"),
-        ({"target": Path("x.zarr")}, "go together"),
-        ({"resume": True}, "nothing to go on with"),
-        ({"labels": "feh,mass"}, "--labels names 'mass', and the stars of the suite 'quick' have teff, logg"),
-        ({"regime": ("heavy=mass > 1",)}, "the regime 'heavy' asks for 'mass'"),
-    ],
-)
-def test_mistakes_are_told_beforehand(options: dict[str, object], message: str, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=message):
-        BenchOptions(out=tmp_path / "bench", **options).check()  # type: ignore[arg-type]
-
-
-def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").touch()
-    with pytest.raises(OptionError, match="other files"):
-        BenchOptions(out=tmp_path).check()
 
 
 def test_tables_are_read_as_they_were_written(tmp_path: Path) -> None:
