@@ -25,6 +25,19 @@ from stores.errors import InputError
 
 ABOUT = "results.json"
 METHOD = ("group", "input", "strategy")  # the columns that name a method
+WHAT = {  # methods that are no heads, in a few words
+    "SP": "DESI's fit of stellar parameters",
+    "RVSpecfit": "DESI's fit of velocities, with stellar parameters",
+    "LASP": "LAMOST's own pipeline",
+    "ridge_pca64": "a ridge on principal components",
+    "knn": "nearest neighbours among embeddings",
+    "payne": "a fit of synthetic spectra",
+}
+
+
+def explained(name: str) -> str:
+    """A method with what it is in a few words, where that is known: payne (a fit of synthetic spectra)."""
+    return f"{name} ({WHAT[name]})" if name in WHAT else name
 
 
 @dataclass(frozen=True)

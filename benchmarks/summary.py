@@ -13,7 +13,7 @@ from benchmarks.cell import HEAD, ZERO_SHOT, Cell, Outcome
 from benchmarks.landscape import steps
 from benchmarks.measures import LEAST, Bootstrap, Measured, measure, significantly_less
 from benchmarks.regime import Regime
-from benchmarks.results import Table
+from benchmarks.results import Table, explained
 from benchmarks.study import Stage
 from stores.catalogue import UNITS
 
@@ -264,7 +264,7 @@ def _sentence(rows: Sequence[Mapping[str, Any]], label: str, simulated: bool) ->
         least = _least(others)
         than = "less than any head" if least["sigma"] < best["sigma"] else "no less than the best head"
         said.append(
-            f"Of pipelines and classical methods {least['strategy']} has {number(least)}, {than} here"
+            f"Of pipelines and classical methods {explained(least['strategy'])} has {number(least)}, {than} here"
             + (f"; {PAYNE_KNOWS}." if simulated and least["strategy"] == PAYNE else ".")
         )
     return " ".join(said)

@@ -188,8 +188,8 @@ def test_what_is_better_than_any_head_is_said_to_be() -> None:
     row = {"group": "head", "input": "fused", "strategy": "zero_shot", "size": 0, "n": 9, "sigma": 0.1, "best": True}
     row |= {"sigma_low": 0.09, "sigma_high": 0.12, "median": 0.0, "tied": True, "label": "feh", "regime": "r"}
     for sigma, told in (
-        (0.05, "payne has 0.050, less than any head"),
-        (0.2, "payne has 0.200, no less than the best head"),
+        (0.05, "payne (a fit of synthetic spectra) has 0.050, less than any head"),
+        (0.2, "payne (a fit of synthetic spectra) has 0.200, no less than the best head"),
     ):
         other = row | {"group": "baseline", "input": "", "strategy": "payne", "sigma": sigma, "best": False}
         said = sentences(Table.of_rows([row, other]), [Regime("r", "feh < 0")], "feh")["r"]

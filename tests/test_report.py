@@ -111,7 +111,14 @@ def test_all_that_is_known_of_the_comparison_is_told(results: Results, tmp_path:
     about = {name: value for name, value in results.about.items() if name not in ("regimes", "units")}
     for leaf in leaves(about):
         assert leaf in words.replace(",", "") or leaf in words
-    for text in ("[Fe/H] > −1", "[Fe/H] ≤ −1", "Metal-rich", "SP and RVSpecfit", "ridge_pca64", "spectra, embedding"):
+    for text in (
+        "[Fe/H] > −1",
+        "[Fe/H] ≤ −1",
+        "Metal-rich",
+        "SP (DESI's fit of stellar parameters) and RVSpecfit (DESI's fit",
+        "ridge_pca64 (a ridge on",
+        "spectra, embedding",
+    ):
         assert text in words
     for measure in MEASURES:
         assert measure.title in words

@@ -1,4 +1,4 @@
-// The comparison: inputs by methods, at one size and regime.
+// The comparison, at one size and regime: heads by input and strategy, and rows of their own for what has no input.
 
 {
   const form = document.getElementById("compare-controls");
@@ -17,11 +17,23 @@
   const order = distinct(["scratch", "zero_shot", ...results.adapters, ...heads]).filter((name) =>
     heads.includes(name),
   );
-  const groups = [
-    ["pipeline", "Survey pipeline", of("pipeline")],
-    ["baseline", "Baselines", of("baseline")],
-    ["head", "Heads", order],
+  const others = [
+    ["pipeline", "survey pipeline", of("pipeline")],
+    ["baseline", "baselines", of("baseline")],
   ].filter(([, , strategies]) => strategies.length);
+  // what does not learn from the target stands apart, once; what was not tried with so many stars has no column
+  const columns = (size) =>
+    [
+      ["Head of the source", order.filter((name) => results.untuned.includes(name))],
+      [
+        `Heads after ${fixed(size, 0)} target stars`,
+        order.filter(
+          (name) =>
+            !results.untuned.includes(name) &&
+            rows.some((row) => row.group === "head" && row.strategy === name && row.size === size),
+        ),
+      ],
+    ].filter(([, strategies]) => strategies.length);
   // what does not learn from the target has one size, and stands beside all of them
   const only = new Map();
   for (const row of rows) {
@@ -37,26 +49,25 @@
     );
   }
 
-  function valueCell(row, measure, label, attributes) {
-    const cell = element("td", { ...attributes, class: `number ${attributes.class || ""}` });
+  const wonBy = (row, measure) => (row && row[measure.name] != null && measure.name === "sigma" ? markOf(row) : 0);
+
+  // A value, and its interval below it.
+  function told(row, measure, label) {
     const value = row && row[measure.name];
-    if (value == null) {
-      cell.append(element("span", { class: "muted" }, NONE));
-      return cell;
-    }
-    const won = measure.name === "sigma" ? markOf(row) : 0;
+    if (value == null) return [element("span", { class: "muted" }, NONE)];
+    const won = wonBy(row, measure);
     const text = shown(value, measure.kind, label);
-    cell.append(element("span", { class: "value" }, won >= AHEAD ? element("strong", {}, text) : text, mark(won)));
     const range = measure.interval ? interval(row[`${measure.name}_low`], row[`${measure.name}_high`], label) : null;
-    if (range) cell.append(element("span", { class: "range" }, range));
-    if (won >= AHEAD) cell.classList.add("won");
-    return cell;
+    return [
+      element("span", { class: "value" }, won >= AHEAD ? element("strong", {}, text) : text, mark(won)),
+      range ? element("span", { class: "range" }, range) : null,
+    ];
   }
 
-  function head() {
+  function head(size) {
     const first = element("tr", {}, element("th", { scope: "col", rowspan: 2, class: "stub" }, "Input"));
     const second = element("tr");
-    for (const [, title, strategies] of groups) {
+    for (const [title, strategies] of columns(size)) {
       first.append(element("th", { scope: "colgroup", colspan: strategies.length, class: "group start" }, title));
       strategies.forEach((name, i) =>
         second.append(element("th", { scope: "col", class: i ? "number" : "number start" }, name)),
@@ -69,10 +80,10 @@
     const all = rows.filter((row) => row.label === label && row.regime === regime);
     const most = Math.max(0, ...all.map((row) => row.n || 0));
     const unit = measure.kind === "label" && unitOf(label);
-    const width = 1 + groups.reduce((sum, [, , strategies]) => sum + strategies.length, 0);
+    const width = columns(size).reduce((sum, [, strategies]) => sum + strategies.length, 0);
     const title = element(
       "th",
-      { scope: "rowgroup", colspan: width, class: "label" },
+      { scope: "rowgroup", colspan: 1 + width, class: "label" },
       element(
         "span",
         {},
@@ -82,27 +93,31 @@
       ),
     );
     const made = element("tbody", {}, element("tr", {}, title));
-    (inputs.length ? inputs : [""]).forEach((input, i, shownInputs) => {
+    for (const input of width ? inputs : []) {
       const line = element("tr", {}, element("th", { scope: "row", class: "stub" }, input || NONE));
-      for (const [group, , strategies] of groups) {
-        strategies.forEach((strategy, j) => {
-          const start = j ? "" : "start";
-          if (group === "head")
-            line.append(
-              valueCell(find(group, input, strategy, size, label, regime), measure, label, { class: start }),
-            );
-          // pipelines and baselines have no input: one cell beside all of them
-          else if (!i)
-            line.append(
-              valueCell(find(group, "", strategy, size, label, regime), measure, label, {
-                class: `${start} spanning`,
-                rowspan: shownInputs.length,
-              }),
-            );
+      for (const [, strategies] of columns(size))
+        strategies.forEach((strategy, i) => {
+          const row = find("head", input, strategy, size, label, regime);
+          const won = wonBy(row, measure) >= AHEAD ? " won" : "";
+          line.append(
+            element("td", { class: `number${i ? "" : " start"}${won}` }, ...told(row, measure, label)),
+          );
         });
-      }
       made.append(line);
-    });
+    }
+    for (const [group, title, strategies] of others) {
+      const stub = element("th", { scope: "row", class: "stub" }, "none ", element("span", { class: "range" }, title));
+      const methods = strategies.map((strategy) =>
+        element(
+          "div",
+          {},
+          element("span", { class: "name" }, `${strategy} `),
+          ...told(find(group, "", strategy, size, label, regime), measure, label),
+        ),
+      );
+      const cell = element("td", { class: "start", colspan: width || null }, element("div", { class: "methods" }, ...methods));
+      made.append(element("tr", { class: "without" }, stub, cell));
+    }
     return made;
   }
 
@@ -114,6 +129,7 @@
     const chosen = labels.filter((label) =>
       [...form.elements].some((box) => box.name === "label" && box.value === label && box.checked),
     );
+    head(size);
     for (const old of [...table.tBodies]) old.remove();
     table.append(...chosen.map((label) => body(label, size, regime, measure)));
     const condition = results.regimes[regime] ? ` (${results.regimes[regime].condition})` : "";
@@ -123,7 +139,8 @@
     document.getElementById("compare-note").textContent =
       measure.name === "sigma"
         ? "Marks compare heads with heads: ★ significantly smaller than every other strategy of its row; " +
-          "★★ than every other head; ≈ no head is significantly smaller."
+          "★★ than every other head; ≈ no head is significantly smaller. They come from differences between heads over " +
+          "the same stars, so a smaller σ need not bear a mark, and intervals that overlap do not tell."
         : "Significance is told of σ only; choose it to see the marks.";
   }
 
@@ -154,6 +171,5 @@
     );
   form.addEventListener("change", draw);
   form.addEventListener("submit", (event) => event.preventDefault());
-  head();
   draw();
 }

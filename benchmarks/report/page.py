@@ -108,9 +108,12 @@ def _page(results: Results, figures: Sequence[ReportFigure], plots: Sequence[str
 
 
 def _results(results: Results) -> dict[str, Any]:
+    from benchmarks.cell import ZERO_SHOT
+
     about, columns = results.about, dict(results.scores.columns)
     return {
         **{name: about.get(name, []) for name in ("labels", "inputs", "adapters", "sizes")},
+        "untuned": [ZERO_SHOT],
         "regimes": {
             name: {"title": sections.spoken(name), "condition": condition(str(definition))}
             for name, definition in about.get("regimes", {}).items()

@@ -13,6 +13,11 @@
     size: (size) => fixed(size, 0),
     input: (input) => input || "none",
   };
+  // what learns nothing from the target stands once, with the fewest stars
+  const least = Math.min(...rows.filter((row) => row.group === "head").map((row) => row.size));
+  const once = rows.filter(
+    (row) => row.group !== "head" || row.size === least || !results.untuned.includes(row.strategy),
+  );
   let sorted = null; // { column, descending }
   let whole = false;
 
@@ -41,7 +46,7 @@
   }
 
   function chosen() {
-    const found = rows.filter((row) =>
+    const found = once.filter((row) =>
       names.every((name) => form[name].value === "all" || JSON.stringify(row[name]) === form[name].value),
     );
     if (sorted) {

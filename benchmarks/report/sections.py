@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from benchmarks.report.glossary import MEASURES, TERMS, condition
-from benchmarks.results import Results
+from benchmarks.results import Results, explained
 
 APART = ("sentences", "command", "units", "regimes", "options", "asked")  # settings that have a place of their own
 HEAD = (
@@ -74,10 +74,10 @@ def compared(results: Results) -> str:
         rows = scores.where(group=group) if len(scores) else scores
         if not len(rows):
             continue
-        strategies = _words(dict.fromkeys(rows["strategy"].tolist()))
+        strategies = _words(map(explained, dict.fromkeys(rows["strategy"].tolist())))
         inputs = [name for name in dict.fromkeys(rows["input"].tolist()) if name]
         read = f" that read {_words(inputs, 'or')}" if inputs else ""
-        parts.append(f"{words}{read} ({strategies})")
+        parts.append(f"{words}{read}: {strategies}")
     sizes = _words((f"{size:,}" for size in results.about.get("sizes", [])), "or")
     learned = f", which learned from {sizes} stars of the target" if sizes else ""
     return escape("Compared: " + "; ".join(parts) + learned + ".") if parts else "Nothing was compared."
