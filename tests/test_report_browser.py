@@ -296,7 +296,8 @@ def test_what_has_no_input_has_rows_of_its_own(page: Browser, results: Results) 
         page.driver.set_window_size(width, 900)
         outside = page.run(
             """return [...document.querySelectorAll("#compare-table .methods > div")].filter((one) => {
-                const [name, value] = [".name", ".value"].map((part) => one.querySelector(part).getBoundingClientRect());
+                const box = (part) => one.querySelector(part).getBoundingClientRect();
+                const [name, value] = [box(".name"), box(".value")];
                 return value.top < name.bottom - 4 || value.left > name.right;
             }).length"""
         )
