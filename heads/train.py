@@ -70,7 +70,7 @@ class HeadTrainOptions:
     replay_labels: tuple[str, ...] = ()
     """Labels of the source survey."""
     teff_range: tuple[float, float] | None = None
-    """Only stars whose label teff lies in this range, K; the others teach a new head to flag such stars."""
+    """Only stars whose label teff lies in this range, K; the others teach the head to flag such stars."""
     ranges: tuple[str, ...] = ()
     """LABEL=LOW:HIGH such as logg=0:5: leave out stars with a label outside; those without that label stay."""
     shares: tuple[float, ...] = ()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,24 @@ def test_peak_memory_is_that_of_each_command(
 def test_a_command_that_fails_is_one_sentence() -> None:
     with pytest.raises(OptionError, match=r"heads\.predict --head nothing.*' ended with status 2: .*nothing"):
         benchmarks.speed.memory.run([sys.executable, "-m", "heads.predict", "--head", "nothing", "--out", "x.parquet"])
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads cannot be kept to cores here")
+def test_threads_that_were_kept_to_one_core_have_all_again() -> None:
+    cores, seen, go_on = os.sched_getaffinity(0), [], threading.Event()
+
+    def look() -> None:
+        seen.append(os.sched_getaffinity(0))
+        go_on.wait(10)
+        seen.append(os.sched_getaffinity(0))
+
+    with benchmarks.speed.prepare.one_core():
+        thread = threading.Thread(target=look)
+        thread.start()
+    go_on.set()
+    thread.join()
+    assert len(seen[0]) == 1
+    assert seen[1] == os.sched_getaffinity(0) == cores
 
 
 def test_the_table_and_the_ratio() -> None:

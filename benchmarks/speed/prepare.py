@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +42,17 @@ def one_core() -> Iterator[None]:
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     try:
         if cores:
             os.sched_setaffinity(0, {min(cores)})
         yield
     finally:
         torch.set_num_threads(threads)
-        if cores:
-            os.sched_setaffinity(0, cores)
+        # threads that were started meanwhile are kept to that core too, each by itself
+        for thread in os.listdir("/proc/self/task") if cores else ():
+            with suppress(ProcessLookupError):  # it has ended since
+                os.sched_setaffinity(int(thread), cores)
 
 
 def _measured(repeats: int, folder: Path) -> list[Row]:
