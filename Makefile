@@ -22,7 +22,7 @@ demo: .venv/.ready
 	$(BIN)/heads-bench --out demo/bench
 
 test: .venv/.ready
-	$(BIN)/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 
 slow: .venv/.ready
 	$(BIN)/python -m pytest -m slow

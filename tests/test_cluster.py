@@ -403,15 +403,15 @@ def run_killing_a_worker(module: str, out: Path, *words: str) -> list[str]:
     import psutil
 
     command = [sys.executable, "-m", module, *words, "--out", str(out), "--workers", "2"]
-    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        assert until(lambda: run.poll() is not None or any(out.glob("shards/0*")))
-        workers = [one for one in psutil.Process(run.pid).children() if "spawn_main" in " ".join(one.cmdline())]
-        assert len(workers) == 2
-        workers[0].send_signal(signal.SIGKILL)
-        _, said = run.communicate(timeout=100)
-    finally:
-        run.kill()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
+        try:
+            assert until(lambda: run.poll() is not None or any(out.glob("shards/0*")), 300)
+            workers = [one for one in psutil.Process(run.pid).children() if "spawn_main" in " ".join(one.cmdline())]
+            assert len(workers) == 2
+            workers[0].send_signal(signal.SIGKILL)
+            _, said = run.communicate(timeout=300)
+        finally:
+            run.kill()
     assert run.returncode == 0, said
     assert until(lambda: not any(one.is_running() and one.status() != "zombie" for one in workers), 10)
     return said.splitlines()

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -136,14 +135,15 @@ def test_a_finished_store_that_lost_a_file_is_not_called_finished(name: str, tmp
 
 
 SLOW_WRITER = """
-import sys, time
+import signal, sys, time
 from stores.spectra import SpectraStore
 write = SpectraStore.write_shard
 def slow(store, shard, *args):
     write(store, shard, *args)
     print(shard, flush=True)
-    time.sleep(30 if shard else 0)
+    time.sleep(300 if shard else 0)
 SpectraStore.write_shard = slow
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where tests run in the background
 from stores.ingest import main
 main()
 """
@@ -180,18 +180,17 @@ def test_a_shard_whose_marker_is_missing_is_made_again(tmp_path: Path, monkeypat
 def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     path = big_table(tmp_path)
     words = [str(path), "--survey", "table", "--out", str(tmp_path / "out.zarr"), "--grid", GRID]
-    run = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", SLOW_WRITER, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
-    assert run.stdout is not None
-    assert [run.stdout.readline().strip() for _ in range(2)] == ["0", "1"]
-    time.sleep(0.2)
-    run.send_signal(signal.SIGINT)
-    _, said = run.communicate(timeout=30)
+    ) as run:
+        assert run.stdout is not None
+        assert [run.stdout.readline().strip() for _ in range(2)] == ["0", "1"]
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate()
     assert run.returncode == 130
     assert "interrupted; run the same command again to go on." in said
     assert "Traceback" not in said
