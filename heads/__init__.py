@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from heads.adapters import Adapter, adapter
+    from heads.bundle import load_head
     from heads.head import Head, Prediction
     from heads.inputs import InputStores
     from heads.sample import Sample
@@ -28,6 +29,7 @@ __all__ = [
     "TrainOptions",
     "adapt_head",
     "adapter",
+    "load_head",
     "train_head",
 ]
 
@@ -40,6 +42,7 @@ _LATE = {
     "TrainOptions": "heads.training",
     "adapt_head": "heads.training",
     "adapter": "heads.adapters",
+    "load_head": "heads.bundle",
     "train_head": "heads.training",
 }
 

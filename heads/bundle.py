@@ -125,8 +125,11 @@ def read_json(folder: Path) -> dict[str, Any]:
 def load_head(folder: str | Path, model: str | None = None) -> Head | Bundle:
     """The head, or the bundle of heads, in a folder. Raises ModelError if it holds neither.
 
-    model: as of Head.from_pretrained
+    folder, model: as of Head.from_pretrained
     """
-    if read_json(Path(folder)).get("kind") == "bundle":
+    from heads.library import find_head
+
+    folder = find_head(folder)
+    if read_json(folder).get("kind") == "bundle":
         return Bundle.from_pretrained(folder)
     return Head.from_pretrained(folder, model)

@@ -255,18 +255,22 @@ class Head:
     def from_pretrained(cls, folder: str | Path, model: str | None = None) -> Head:
         """Read a head; raises ModelError if the folder holds none or is damaged.
 
+        folder: or the name of a head inside the package
         model: where the one that it encodes spectra by lies, if not where its name says
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file as load_arrays
 
         from heads.adapters import get_adapter
+        from heads.library import find_head
 
-        folder = Path(folder)
+        folder = find_head(folder)
         try:
             told = json.loads((folder / HEAD).read_text())
         except (OSError, ValueError):
             raise ModelError(f"'{folder}' holds no head (no readable {HEAD}); make one with heads-train.") from None
+        if isinstance(told, dict) and told.get("kind") == "bundle":
+            raise ModelError(f"'{folder}' holds a head for each label, not one for all; read it by heads.load_head.")
         if not isinstance(told, dict) or told.get("kind") != "head" or told.get("format") != FORMAT:
             raise ModelError(f"'{folder}' holds no head of format {FORMAT}; make it again with heads-train.")
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from heads.folder import HEAD
 from stores.errors import ModelError, OptionError
 
 BUILT_IN = Path(__file__).parent / "models"
@@ -16,9 +17,9 @@ def built_in_heads() -> list[str]:
 
 
 def find_head(name: str | Path) -> Path:
-    """The folder of a head: a built-in one by its name, or the folder itself. Raises ModelError if there is none."""
+    """The folder of a head: the folder itself, or a built-in one by its name. Raises ModelError if there is none."""
     known = built_in_heads()
-    if str(name) in known:
+    if str(name) in known and not (Path(name) / HEAD).is_file():
         return BUILT_IN / name
     if Path(name).is_dir():
         return Path(name)

@@ -232,7 +232,10 @@ def catalogue_columns(targets: Iterable[str]) -> dict[str, Column]:
     for target in targets:
         for suffix, _, what in KINDS:
             columns[target + suffix] = Column("float32", UNITS.get(target, ""), NAMES.get(target, target) + what)
-    return {**columns, "flags": Column("uint32", "", "quality bitmask of spectrum and parameters, see flag_bits")}
+    return {
+        **columns,
+        "flags": Column("uint32", "", "quality bitmask of spectrum and parameters; the file tells its bits"),
+    }
 
 
 def catalogue_form(

@@ -83,6 +83,7 @@ def combine(matches: Sequence[Match], spectra: Spectra, sample: Sample = PLAIN) 
             "catalogue": match.name,
             "cuts": [list(cut) for cut in match.cuts],
             "spectra": match.counts,
+            "of_several_rows": match.several,
         }
         if sentence:
             told["sample"] = [sentence, int(np.count_nonzero(has_any & unfit))]

@@ -147,6 +147,12 @@ def told(catalogues: Sequence[tuple[str, Path, Catalogue]], matches: Sequence[Ma
     for match in matches:
         counts = [str(count).rjust(len(fate)) for fate, count in match.counts.items()]
         lines.append("  ".join([match.name.ljust(width), *counts]))
+    median = "a label is their median, its sigma at least their scatter"
+    lines += [
+        f"{match.name}: {match.several} spectra have several rows; {median}"
+        for match in matches
+        if match.several
+    ]
     return "\n".join(lines)
 
 

@@ -100,7 +100,7 @@ class Match:
 
     star: (n,) int64, number of the catalogue's star, -1 without a match; fate: (n,) int64, index into FATES
     values, sigmas: label -> (n,) float64, NaN where unknown; separation: (n,) arcsec of matches by position
-    cuts: those of the catalogue
+    cuts: those of the catalogue; several: spectra that more than one row speaks of, and whose labels are the median
     """
 
     name: str
@@ -111,6 +111,7 @@ class Match:
     sigmas: dict[str, Float]
     separation: Float
     cuts: tuple[Cut, ...] = ()
+    several: int = 0
 
     @property
     def counts(self) -> dict[str, int]:
@@ -159,6 +160,7 @@ def match(
         {label: np.where(matched, value[where], np.nan) for label, value in sigmas.items()},
         separation,
         catalogue.cuts,
+        int(np.count_nonzero(matched & (np.bincount(group, minlength=1)[where] > 1))),
     )
 
 
@@ -297,12 +299,15 @@ def _stars(catalogue: Catalogue, radius: float) -> Ids:
 
 
 def _combined(catalogue: Catalogue, group: Ids) -> tuple[dict[str, Float], dict[str, Float]]:
-    """Labels of each group of rows: the median of what its rows say, and the median of their errors."""
+    """Labels of each group of rows: the median, its sigma their scatter or, if that is larger, the median error."""
     from stores.catalogues.literature import median_and_scatter
 
     n = int(group.max()) + 1 if len(group) else 0
-    values = {label: median_and_scatter(value, group, n)[0] for label, value in catalogue.values.items()}
-    sigmas = {label: median_and_scatter(sigma, group, n)[0] for label, sigma in catalogue.sigmas.items()}
+    values, sigmas = {}, {}
+    for label, value in catalogue.values.items():
+        values[label], scatter = median_and_scatter(value, group, n)
+        given = median_and_scatter(np.where(np.isfinite(value), catalogue.sigmas[label], np.nan), group, n)[0]
+        sigmas[label] = np.fmax(np.where(scatter > 0, scatter, np.nan), given)
     return values, sigmas
 
 

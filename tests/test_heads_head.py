@@ -269,6 +269,7 @@ def test_every_file_that_is_gone_cut_or_changed_is_one_sentence(
         ("", "holds no head"),
         ("[]", "holds no head of format 1"),
         ('{"kind": "model"}', "holds no head of format 1"),
+        ('{"kind": "bundle"}', "holds a head for each label, not one for all; read it by heads.load_head"),
         ('{"kind": "head", "format": 99}', "holds no head of format 1"),
         ('{"kind": "head", "format": 1}', "is damaged"),
     ],
@@ -276,7 +277,21 @@ def test_every_file_that_is_gone_cut_or_changed_is_one_sentence(
 def test_a_folder_of_something_else_is_one_sentence(content: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "head.json").write_text(content)
     assert sentence in refused(tmp_path)
-    assert "holds no head (no readable head.json); make one with heads-train" in refused(tmp_path / "nowhere")
+    assert "holds no head and is none of the built-in ones (lamost)" in refused(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "holds no head (no readable head.json); make one with heads-train" in refused(tmp_path / "empty")
+
+
+def test_a_name_is_the_folder_that_is_there_or_the_head_inside_the_package(
+    head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    inside = Head.from_pretrained("lamost")
+    assert {"teff", "logg", "feh", "alphafe"} == set(inside.targets)
+    (tmp_path / "lamost").mkdir()  # of spectra, say
+    assert load_head("lamost").fingerprint == inside.fingerprint
+    head.save_pretrained("lamost")
+    assert Head.from_pretrained("lamost").fingerprint == load_head("lamost").fingerprint == head.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -400,6 +415,7 @@ NAMES = {
     "TrainOptions",
     "adapt_head",
     "adapter",
+    "load_head",
     "train_head",
 }
 

@@ -108,6 +108,18 @@ def test_labels_by_id_are_the_spectrums_and_not_its_stars() -> None:
     np.testing.assert_array_equal(match(twice, other).values["feh"], [-1.5, -1.5, -0.5, np.nan])
 
 
+def test_rows_that_disagree_on_a_spectrum_are_their_median_with_a_larger_sigma() -> None:
+    ours = spectra(3, ra=np.arange(3.0), dec=np.zeros(3))
+    ids = ours.id[[0, 0, 1, 1, 2]]
+    feh, error = np.array([-1.0, -2.0, -0.5, -0.5, 0.1]), np.full(5, 0.05)
+    made = Catalogue("made", {"feh": feh}, {"feh": error}, id=ids, ra=ours.ra[[0, 0, 1, 1, 2]], dec=np.zeros(5))
+    found = match(made, ours)
+    np.testing.assert_allclose(found.values["feh"], [-1.5, -0.5, 0.1])
+    # the scatter of two values of a Gaussian is their difference times sqrt(pi) / 2
+    np.testing.assert_allclose(found.sigmas["feh"], [np.sqrt(np.pi) / 2, 0.05, 0.05])
+    assert found.several == 2
+
+
 def test_rows_with_one_gaia_id_are_one_star() -> None:
     gaia = np.array([BIG_ID, BIG_ID, BIG_ID + 1])
     made = Catalogue("made", {"feh": np.array([-1.0, -1.2, -2.0])}, gaia=gaia, ra=np.zeros(3), dec=np.zeros(3))
