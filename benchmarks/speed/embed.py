@@ -39,7 +39,11 @@ def measure(repeats: int) -> list[Row]:
             reference(tokens).mean(dim=1)
 
     actions: dict[str, Callable[[], object]] = {OWN: embed_reference}
-    for what, model in (("the built-in model", load_model(DEFAULT)), ("base", base()), ("SpecCLIP", specclip())):
+    for what, model in (
+        ("the built-in model", load_model(DEFAULT)),
+        ("base", untrained("base")),
+        ("SpecCLIP", specclip()),
+    ):
         for name in BACKENDS:
             if name == OpenVinoBackend.name and not installed():
                 continue
@@ -61,11 +65,11 @@ def plain_encoder() -> nn.Module:
     return nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False).eval()
 
 
-def base() -> LoadedModel:
-    """A model of the size `base`, untrained."""
+def untrained(size: str) -> LoadedModel:
+    """A model of a size, untrained."""
     built_in = load_model(DEFAULT)
-    network = SpectralTransformer(SpectralConfig.of_size("base", grid=str(built_in.grid))).eval()
-    return loaded("base", network, built_in.preprocessing, network.config.embedding_width)
+    network = SpectralTransformer(SpectralConfig.of_size(size, grid=str(built_in.grid))).eval()
+    return loaded(size, network, built_in.preprocessing, network.config.embedding_width)
 
 
 def specclip() -> LoadedModel:
