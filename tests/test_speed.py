@@ -27,6 +27,7 @@ import benchmarks.speed.whole
 from benchmarks.speed import MEASUREMENTS, Row, get_measurement, median_seconds
 from benchmarks.speed.__main__ import SpeedOptions, as_records, speed, table
 from benchmarks.speed.memory import MemoryOptions, memory
+from benchmarks.speed.neighbours import NeighbourOptions, measured, neighbours
 from benchmarks.speed.plain import continuum
 from embed.model import SpectralTransformer
 from stores import EmbeddingStore, Grid, Preparation
@@ -119,6 +120,22 @@ def test_peak_memory_is_that_of_each_command(
     assert f"stores-ingest{peaks[0]['megabytes']:>13.0f}" in capsys.readouterr().out
     embedded = EmbeddingStore.open(tmp_path / "made" / "30-e.zarr")
     assert embedded.read("id").tolist() == list(range(1, 31))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_an_index_is_measured_in_a_process_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = NeighbourOptions(vectors=2000, indices=("IVF16,Flat",), repeats=1, folder=tmp_path / "made")
+    options.json = tmp_path / "found.json"
+    neighbours(options)
+    [found] = json.loads(options.json.read_text())["results"]["neighbours"]
+    assert found["index"] == "IVF16,Flat"
+    assert 0.9 < found["recall"] <= 1
+    assert min(found[name] for name in ("build", "read", "alone", "together")) > 0
+    assert found["megabytes"] > 30
+    assert f"{found['recall']:.3f}" in capsys.readouterr().out
+    store = EmbeddingStore.open(tmp_path / "made" / "2000.zarr")
+    exact = measured(store, "Flat", 1)
+    assert exact.recall == 1.0
 
 
 def test_a_command_that_fails_is_one_sentence() -> None:
