@@ -116,8 +116,8 @@ def measured(store: EmbeddingStore, factory: str, repeats: int) -> Found:
         index.search(queries, K)
         alone.append(middle - start)
         together.append((time.perf_counter() - middle) / QUERIES)
-    medians = [1e3 * statistics.median(times) for times in (alone, together)]
-    return Found(factory, built - begun, read - built, *medians, 1.0 if recall is None else recall)
+    one, many = (1e3 * statistics.median(times) for times in (alone, together))
+    return Found(factory, built - begun, read - built, one, many, 1.0 if recall is None else recall)
 
 
 def stored(path: Path, n: int) -> EmbeddingStore:

@@ -21,7 +21,7 @@ from scipy.interpolate import interp1d
 from scipy.signal import medfilt, savgol_filter
 from torch import Tensor, nn
 
-Float = NDArray[np.float64]
+Float = NDArray[np.floating[Any]]
 
 TOKENS, WIDTH, LAYERS, HEADS = 146, 768, 6, 6  # SpecCLIP's encoder of LAMOST spectra
 LENGTH, STRIDE = 20, 10  # pixels of its tokens
