@@ -1,4 +1,4 @@
-"""The leaderboard of the repository: a line of JSON for each recorded run."""
+"""The leaderboard of the repository: a line of JSON for each recorded run, of heads or of speed on a device."""
 
 from __future__ import annotations
 
@@ -33,15 +33,42 @@ def record(results: Results, path: Path = LEADERBOARD) -> str:
     check_recordable(about.get("commit"))
     line = {name: about[name] for name in ("suite", "version", "commit", "command", "created", "fingerprints")}
     line["best"] = _best(results)
-    text = json.dumps(line)
+    cells = sum(len(regimes) for regimes in line["best"].values())
     what = f"suite {line['suite']} at commit {str(line['commit'])[:12]}"
+    return _add(line, what, f"{what}, the best head of {cells} labels and regimes", path)
+
+
+def record_speed(
+    about: dict[str, Any], card: dict[str, Any], best: list[dict[str, Any]], path: Path = LEADERBOARD
+) -> str:
+    """Add what was measured on a device: its name and rates, and the fastest batch of each task and size.
+
+    about, card, best: as of benchmarks.speed.device. Returns and raises as `record`.
+    """
+    check_recordable(about.get("commit"))
+    line = {
+        "suite": "speed",
+        **{name: about[name] for name in ("version", "commit", "command", "created", "versions")},
+    }
+    numbers = ("seconds", "spectra_per_second", "share", "of_store", "megabytes")
+    line |= {"card": card, "best": [{**one, **{name: _short(one[name]) for name in numbers}} for one in best]}
+    what = f"{card['name']} at commit {str(line['commit'])[:12]}"
+    return _add(line, what, f"{what}, the fastest of {len(best)} tasks and sizes", path)
+
+
+def _short(number: float | None) -> float | None:
+    return None if number is None else float(f"{number:.4g}")
+
+
+def _add(line: dict[str, Any], what: str, told: str, path: Path) -> str:
+    """Write a line unless it is there; a sentence on either."""
+    text = json.dumps(line)
     before = path.read_text().splitlines() if path.is_file() else []
     if text in before:
         return f"'{path}' has this run ({what}) in line {before.index(text) + 1}; nothing was added."
     with path.open("a") as file:
         file.write(text + "\n")
-    cells = sum(len(regimes) for regimes in line["best"].values())
-    return f"'{path}', line {len(before) + 1}: {what}, the best head of {cells} labels and regimes; commit it."
+    return f"'{path}', line {len(before) + 1}: {told}; commit it."
 
 
 def _best(results: Results) -> dict[str, dict[str, dict[str, Any]]]:

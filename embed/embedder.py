@@ -20,6 +20,7 @@ from stores.ingest import is_finished
 from stores.store import Array
 
 MAX_MASKED = 0.9  # of the pixels of a shard's usable spectra
+MOST_ON_CPU = 64  # spectra that a model takes at once there; with 128, which its caches do not hold, it is slower
 TELLING_ROWS = 16  # usable spectra in a shard that such a share says something about
 
 
@@ -37,7 +38,7 @@ class Embedder:
     ) -> None:
         self.backend = BACKENDS[backend](model, start, device, precision)
         self.width = model.width
-        self.batch_size = batch_size
+        self.batch_size = min(batch_size, MOST_ON_CPU) if device == "cpu" else batch_size
 
     def __call__(self, flux: Array, ivar: Array) -> NDArray[np.float32]:
         """Embeddings (n, d) of flux, ivar (n, n_pix); 0 for a spectrum without a valid pixel."""

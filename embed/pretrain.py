@@ -143,10 +143,26 @@ def _pretrain(options: PretrainOptions) -> int:
     from accelerate import Accelerator
     from transformers.utils import logging
 
-    from embed.batches import Batches, open_stores
-
     logging.disable_progress_bar()
     accelerator = Accelerator()
+    run = start_run(options, accelerator)
+    state = run.state
+    if accelerator.is_main_process:
+        n_weights = sum(p.numel() for p in run.model.parameters())
+        say(f"{options.size}: {n_weights:,} weights; {run.batches.n_rows} training spectra on {accelerator.device}.")
+    last = options.steps if options.stop_after is None else min(options.steps, state.step + options.stop_after)
+    run.until(last)
+    if accelerator.is_main_process:
+        best = min((entry["validation"] for entry in state.history), default=math.nan)
+        done = "done" if state.step == options.steps else f"stopped at step {state.step} of {options.steps}"
+        say(f"{done}: best validation loss {best:.4f}; model in '{options.out}'.")
+    return 0
+
+
+def start_run(options: PretrainOptions, accelerator: Accelerator) -> Run:
+    """A run with all that its steps need, new or as its last checkpoint left it; nothing is written yet."""
+    from embed.batches import Batches, open_stores
+
     stores = open_stores(options.stores)
     sources = [store.fingerprint for store in stores]
     launch = {"processes": accelerator.num_processes, "mixed_precision": accelerator.mixed_precision}
@@ -165,19 +181,9 @@ def _pretrain(options: PretrainOptions) -> int:
     optimizer = _optimizer(model, options)
     if options.resume:
         checkpoint.load_optimizer(optimizer, model)
-    if accelerator.is_main_process:
-        n_weights = sum(p.numel() for p in model.parameters())
-        say(f"{options.size}: {n_weights:,} weights; {batches.n_rows} training spectra on {accelerator.device}.")
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    last = options.steps if options.stop_after is None else min(options.steps, state.step + options.stop_after)
     objective = _objective(options, stores[0].grid)
-    run = _Run(options, accelerator, wrapped, optimizer, batches, checkpoint, state, objective)
-    run.until(last)
-    if accelerator.is_main_process:
-        best = min((entry["validation"] for entry in state.history), default=math.nan)
-        done = "done" if state.step == options.steps else f"stopped at step {state.step} of {options.steps}"
-        say(f"{done}: best validation loss {best:.4f}; model in '{options.out}'.")
-    return 0
+    return Run(options, accelerator, wrapped, optimizer, batches, checkpoint, state, objective)
 
 
 class _State:
@@ -207,7 +213,7 @@ class _State:
 
 
 @dataclass
-class _Run:
+class Run:
     """The loop, with everything it needs in its hands."""
 
     options: PretrainOptions
@@ -224,7 +230,7 @@ class _Run:
         self.losses: list[float] = []
         started = time.monotonic() - self.state.seconds
         for step in self._watched(range(self.state.step, last)):
-            self.losses.append(self._step(step))
+            self.losses.append(self.step(step))
             self.state.step = step + 1
             if (step + 1) % self.options.validate_every == 0 or step + 1 == last:
                 self.state.seconds = time.monotonic() - started
@@ -241,18 +247,18 @@ class _Run:
         recent = self.losses[-50:]
         return f"loss {sum(recent) / len(recent):.4f}" if recent else ""
 
-    def _step(self, step: int) -> float:
+    def step(self, step: int) -> float:
         """One optimiser step; everything random in it comes from seed, step and rank."""
         import torch
 
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        flux, ivar = self._tensors(*self.batches.batch(step, rank, world))
+        flux, ivar = self.tensors(*self.batches.batch(step, rank, world))
         generator = torch.Generator().manual_seed(_seed_of(self.options.seed, step, rank))
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate_at(step)
         with self.accelerator.autocast():
             objective = replace(self.objective, mask_ratio=self.options.mask_ratio_at(step))
-            loss = objective.loss(self.model, self._config, flux, ivar, generator)
+            loss = objective.loss(self.model, self.config, flux, ivar, generator)
         if not torch.isfinite(loss):
             raise InputError(f"the loss is not finite at step {step}; try a smaller --learning-rate.")
         self.accelerator.backward(loss)
@@ -292,17 +298,19 @@ class _Run:
         with torch.no_grad():
             for first in range(0, len(flux), 256):
                 some = slice(first, first + 256)
-                flux_t, ivar_t = self._tensors(flux[some], ivar[some])
-                loss = objective.loss(model, self._config, flux_t, ivar_t, generator)
+                flux_t, ivar_t = self.tensors(flux[some], ivar[some])
+                loss = objective.loss(model, self.config, flux_t, ivar_t, generator)
                 losses += [float(loss)] * len(flux_t)
         model.train()
         return sum(losses) / len(losses)
 
     @property
-    def _config(self) -> Any:
+    def config(self) -> Any:
+        """The model's SpectralConfig, whatever it is wrapped in."""
         return self.accelerator.unwrap_model(self.model).config
 
-    def _tensors(self, *arrays: Any) -> list[torch.Tensor]:
+    def tensors(self, *arrays: Any) -> list[torch.Tensor]:
+        """Arrays on the device of this process."""
         import torch
 
         return [torch.from_numpy(array).to(self.accelerator.device, non_blocking=True) for array in arrays]

@@ -71,7 +71,7 @@ class EmbedOptions(InputOptions):
     grid: str | None = None
     """Grid for files, if not the one the model was trained on: lrs, optical or START:STOP:STEP (same step)."""
     batch_size: int = 256
-    """Spectra that the model takes at once."""
+    """Spectra that the model takes at once; on a CPU no more than 64, which is faster there."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     backend: Literal["auto", "torch", "openvino"] = "torch"

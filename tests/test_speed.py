@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from models_made import small_config
@@ -21,12 +23,16 @@ import benchmarks.speed.rows
 import benchmarks.speed.search
 import benchmarks.speed.seeds
 import benchmarks.speed.stores
+import benchmarks.speed.whole
 from benchmarks.speed import MEASUREMENTS, Row, get_measurement, median_seconds
 from benchmarks.speed.__main__ import SpeedOptions, as_records, speed, table
 from benchmarks.speed.memory import MemoryOptions, memory
+from benchmarks.speed.neighbours import NeighbourOptions, measured, neighbours
+from benchmarks.speed.plain import continuum
 from embed.model import SpectralTransformer
 from stores import EmbeddingStore, Grid, Preparation
 from stores.errors import OptionError
+from stores.prepare.specclip import specclip_continuum
 
 
 def test_every_measurement_is_registered_with_a_function() -> None:
@@ -64,6 +70,7 @@ def test_resampling_is_measured_against_specutils(
     ("name", "small"),
     [
         ("embed", {"N": 2, "BATCH": 2, "LAYERS": 1}),
+        ("whole", {"N": 4, "LAYERS": 1, "commands": lambda *_: {}}),
         ("stores", {"N": 300, "CHOSEN": 7}),
         ("prepare", {"N": 6}),
         ("rows", {"N": 2100, "CHOSEN": 9}),
@@ -71,7 +78,7 @@ def test_resampling_is_measured_against_specutils(
         ("seeds", {"N": 40, "SEEDS": 2, "STEPS": 3}),
     ],
 )
-def test_every_measurement_has_a_reference(name: str, small: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_measurement_has_a_reference(name: str, small: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     module = getattr(benchmarks.speed, name)
     for constant, value in small.items():
         monkeypatch.setattr(module, constant, value)
@@ -82,6 +89,18 @@ def test_every_measurement_has_a_reference(name: str, small: dict[str, int], mon
     assert compared
     assert {row["reference"] for row in compared} == references
     assert all(row["speed_up"] > 0 for row in compared)
+
+
+@pytest.mark.parametrize(("slope", "tolerance"), [(1.0, 1e-6), (-2.0, 1e-2)])
+def test_the_plain_script_takes_the_continuum_of_specclip(slope: float, tolerance: float) -> None:
+    """Where that has a fit; of hot stars the windows of one are displaced by a pixel."""
+    random = np.random.default_rng(0)
+    wavelength = 10 ** (3.5682 + 1e-4 * np.arange(3909))  # as LAMOST files have them
+    flux = (wavelength / 5000) ** slope * (1 - 0.5 * np.exp(-0.5 * ((wavelength - 5180) / 20) ** 2))
+    flux *= 1 + 0.01 * random.normal(size=len(flux))
+    wanted = specclip_continuum(wavelength, flux[None], np.ones((1, len(flux))))[0]
+    fitted = (wavelength > 3700) & (wavelength < 5700) | (wavelength > 6100)
+    np.testing.assert_allclose(continuum(wavelength, flux)[fitted], wanted[fitted], rtol=tolerance)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
@@ -101,6 +120,22 @@ def test_peak_memory_is_that_of_each_command(
     assert f"stores-ingest{peaks[0]['megabytes']:>13.0f}" in capsys.readouterr().out
     embedded = EmbeddingStore.open(tmp_path / "made" / "30-e.zarr")
     assert embedded.read("id").tolist() == list(range(1, 31))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_an_index_is_measured_in_a_process_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = NeighbourOptions(vectors=2000, indices=("IVF16,Flat",), repeats=1, folder=tmp_path / "made")
+    options.json = tmp_path / "found.json"
+    neighbours(options)
+    [found] = json.loads(options.json.read_text())["results"]["neighbours"]
+    assert found["index"] == "IVF16,Flat"
+    assert 0.9 < found["recall"] <= 1
+    assert min(found[name] for name in ("build", "read", "alone", "together")) > 0
+    assert found["megabytes"] > 30
+    assert f"{found['recall']:.3f}" in capsys.readouterr().out
+    store = EmbeddingStore.open(tmp_path / "made" / "2000.zarr")
+    exact = measured(store, "Flat", 1)
+    assert exact.recall == 1.0
 
 
 def test_a_command_that_fails_is_one_sentence() -> None:

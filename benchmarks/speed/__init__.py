@@ -30,7 +30,8 @@ Measurement = Callable[[int], list[Row]]
 
 # a measurement's module has a function `measure(repeats)`; imported only when it is asked for
 MEASUREMENTS: dict[str, str] = {
-    name: f"benchmarks.speed.{name}" for name in ("resample", "prepare", "embed", "stores", "rows", "search", "seeds")
+    name: f"benchmarks.speed.{name}"
+    for name in ("resample", "prepare", "embed", "whole", "stores", "rows", "search", "seeds")
 }
 
 

@@ -1,24 +1,23 @@
-"""python -m benchmarks.speed [--json OUT] [--repeats N] [MEASUREMENT ...]"""
+"""python -m benchmarks.speed [--json OUT] [--repeats N] [MEASUREMENT ...]
+
+python -m benchmarks.speed --device cuda [--json OUT] [--record]         (embedding and pre-training on a GPU)
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
 from benchmarks.speed import MEASUREMENTS, REPEATS, Row, get_measurement
+from benchmarks.speed.machine import machine, versions
 from stores.atomic import replacing
 from stores.command import run_command
 from stores.errors import OptionError
 from stores.provenance import provenance
-
-COMPARED = ("numpy", "scipy", "astropy", "specutils", "torch", "zarr", "faiss-cpu")
 
 
 @dataclass(kw_only=True)
@@ -31,6 +30,14 @@ class SpeedOptions:
     """Repeats that the medians are of."""
     json: Path | None = None
     """File to write the results to, with versions, machine and commit."""
+    device: str | None = None
+    """Measure embedding and pre-training on this device instead: cuda, or cpu to try it."""
+    sizes: tuple[Literal["tiny", "small", "base"], ...] = ("small", "base")
+    """With --device: sizes of the models."""
+    batches: tuple[int, ...] = (64, 256, 1024, 4096)
+    """With --device: spectra in a batch, one after the other."""
+    record: bool = False
+    """With --device: add a line to the leaderboard of the repository."""
 
 
 def speed(options: SpeedOptions) -> None:
@@ -39,16 +46,38 @@ def speed(options: SpeedOptions) -> None:
         raise OptionError(f"--repeats {options.repeats} must be 1 or more.")
     if options.json is not None and (options.json.is_dir() or not options.json.absolute().parent.is_dir()):
         raise OptionError(f"--json {options.json} cannot be written; name a file in a folder that is there.")
-    chosen = {name: get_measurement(name) for name in options.measurements}
+    about = {**provenance(), "machine": machine(), "versions": versions(), "repeats": options.repeats}
+    results = parts(options) if options.device is None else on_device(options, options.device, about)
+    if options.json is not None:
+        with replacing(options.json) as path:
+            path.write_text(json.dumps({**about, "results": results}, indent=2) + "\n")
+
+
+def parts(options: SpeedOptions) -> dict[str, Any]:
+    """The rows of each measurement."""
+    if options.record:
+        raise OptionError("--record is for runs with --device; leave it out.")
     results = {}
-    for name, measure in chosen.items():
+    for name, measure in {name: get_measurement(name) for name in options.measurements}.items():
         rows = as_records(measure(options.repeats))
         results[name] = rows
         print(table(name, rows), flush=True)
-    if options.json is not None:
-        made = {**provenance(), "machine": machine(), "versions": versions(), "repeats": options.repeats}
-        with replacing(options.json) as path:
-            path.write_text(json.dumps({**made, "results": results}, indent=2) + "\n")
+    return results
+
+
+def on_device(options: SpeedOptions, device: str, about: dict[str, Any]) -> dict[str, Any]:
+    """The card and what was tried on it; recorded where that is asked for."""
+    from benchmarks.leaderboard import check_recordable, record_speed
+    from benchmarks.speed.device import best, measure_device
+
+    if options.measurements != tuple(MEASUREMENTS):
+        raise OptionError("--device measures embedding and pre-training alone; leave the other measurements out.")
+    if options.record:
+        check_recordable(about.get("commit"))
+    results = measure_device(device, options.sizes, options.batches, options.repeats)
+    if options.record:
+        print(record_speed(about, results["card"], best(results["trials"])))
+    return {"device": results}
 
 
 def as_records(rows: list[Row]) -> list[dict[str, Any]]:
@@ -67,35 +96,6 @@ def table(name: str, rows: list[dict[str, Any]]) -> str:
         ratio = "" if row["speed_up"] is None else f"{row['speed_up']:.{1 if row['speed_up'] >= 10 else 2}f}x"
         lines.append(f"{row['name']:<{width}}  {1e6 * row['seconds']:>12.1f}  {ratio:>8}")
     return "\n".join(lines)
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
-    return {
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "python": platform.python_version(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that are measured or compared with."""
-    found = {}
-    for package in COMPARED:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def main() -> None:

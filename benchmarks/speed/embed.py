@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks.speed import Row, median_seconds
+from benchmarks.speed.plain import LAYERS, LENGTH, TOKENS, WIDTH, plain_layers
 from embed.backend import BACKENDS, OpenVinoBackend, installed
 from embed.config import SpectralConfig
 from embed.embedder import Embedder
@@ -18,8 +19,6 @@ from embed.specclip import GRID, PREPARATION, SETTINGS, SpecClip
 from stores.errors import ModelError
 
 N, BATCH = 64, 64
-TOKENS, WIDTH, LAYERS, HEADS = 146, 768, 6, 6  # SpecCLIP's encoder of LAMOST spectra (arXiv:2507.01939)
-SLICE = 20  # pixels in one of its tokens
 OWN = "SpecCLIP's architecture, plain PyTorch"
 
 
@@ -29,7 +28,7 @@ def measure(repeats: int) -> list[Row]:
     The built-in model, the size `base` and SpecCLIP's published encoder as we run it, by each backend that is there.
     """
     torch.manual_seed(0)
-    reference, tokens = plain_encoder(), torch.randn(N, TOKENS, WIDTH)
+    reference, tokens = plain_layers(LAYERS), torch.randn(N, TOKENS, WIDTH)
     random = np.random.default_rng(0)
     flux = (1 + 0.1 * random.normal(size=(N, GRID.n_pix))).astype(np.float32)
     ivar = np.full_like(flux, 100.0)
@@ -39,7 +38,11 @@ def measure(repeats: int) -> list[Row]:
             reference(tokens).mean(dim=1)
 
     actions: dict[str, Callable[[], object]] = {OWN: embed_reference}
-    for what, model in (("the built-in model", load_model(DEFAULT)), ("base", base()), ("SpecCLIP", specclip())):
+    for what, model in (
+        ("the built-in model", load_model(DEFAULT)),
+        ("base", untrained("base")),
+        ("SpecCLIP", specclip()),
+    ):
         for name in BACKENDS:
             if name == OpenVinoBackend.name and not installed():
                 continue
@@ -53,24 +56,16 @@ def measure(repeats: int) -> list[Row]:
     return [Row(name, taken / N, "" if name == OWN else OWN) for name, taken in zip(actions, seconds, strict=True)]
 
 
-def plain_encoder() -> nn.Module:
-    """Six pre-norm layers as torch has them, its fused kernels for inference included."""
-    layer = nn.TransformerEncoderLayer(
-        WIDTH, HEADS, 4 * WIDTH, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-    )
-    return nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False).eval()
-
-
-def base() -> LoadedModel:
-    """A model of the size `base`, untrained."""
+def untrained(size: str) -> LoadedModel:
+    """A model of a size, untrained."""
     built_in = load_model(DEFAULT)
-    network = SpectralTransformer(SpectralConfig.of_size("base", grid=str(built_in.grid))).eval()
-    return loaded("base", network, built_in.preprocessing, network.config.embedding_width)
+    network = SpectralTransformer(SpectralConfig.of_size(size, grid=str(built_in.grid))).eval()
+    return loaded(size, network, built_in.preprocessing, network.config.embedding_width)
 
 
 def specclip() -> LoadedModel:
     """SpecCLIP's encoder with weights drawn at random, as its checkpoints are run."""
-    shapes = {"data_embed.weight": (WIDTH, SLICE + 1), "position_embed.weight": (TOKENS, WIDTH)}
+    shapes = {"data_embed.weight": (WIDTH, LENGTH + 1), "position_embed.weight": (TOKENS, WIDTH)}
     shapes |= {f"blocks.{layer}.mlp.0.weight": (4 * WIDTH, WIDTH) for layer in range(LAYERS)}
     weights = {f"backbone.{name}": torch.empty(shape) for name, shape in shapes.items()}
     network = SpecClip(weights, SETTINGS).eval()

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed.__main__ import machine, versions
+from benchmarks.speed.machine import machine, versions
 from stores.atomic import replacing
 from stores.command import run_command
 from stores.errors import OptionError

@@ -74,7 +74,7 @@ def _steps(survey: str, folder: Path, grid: Grid) -> tuple[list[SpectrumBatch], 
     """What one survey's files go through, as actions to be timed, and what was read from them."""
     simulate(SimulateOptions(survey=survey, n=N, out=folder / survey, seed=1, catalogues=False))
     reader = get_survey(survey)
-    files = _files(folder / survey, reader.files)
+    files = files_of(folder / survey, reader.files)
     batches = read_all(survey, files)
     values = spectra_values(prepare(batches, grid, Preparation()))
     written = [0]
@@ -96,7 +96,8 @@ def _steps(survey: str, folder: Path, grid: Grid) -> tuple[list[SpectrumBatch], 
     }
 
 
-def _files(folder: Path, patterns: Sequence[str]) -> list[Path]:
+def files_of(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """The files that a simulation wrote into a folder, in order."""
     return sorted({path for pattern in patterns for path in (folder / "spectra").rglob(pattern)})
 
 

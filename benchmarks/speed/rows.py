@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,11 +41,16 @@ def measure(repeats: int) -> list[Row]:
     return [Row(OWN, one / CHOSEN), Row("store", own / CHOSEN, OWN)]
 
 
-def write(path: Path, vectors: NDArray[np.float32]) -> EmbeddingStore:
+def write(path: Path, vectors: NDArray[Any]) -> EmbeddingStore:
     """A finished store of the vectors."""
     n, width = vectors.shape
     store = EmbeddingStore.create(
-        path, embedding_columns(width, "float32"), n, {"survey": "speed", "rows": n}, shard_rows=SHARD_ROWS, details={}
+        path,
+        embedding_columns(width, str(vectors.dtype)),
+        n,
+        {"survey": "speed", "rows": n},
+        shard_rows=SHARD_ROWS,
+        details={},
     )
     for shard in range(store.n_shards):
         rows = store.rows(shard)

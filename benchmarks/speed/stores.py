@@ -23,7 +23,7 @@ WRITE, READ, SOME = "numpy memmap, write and flush", "numpy memmap, read", "nump
 def measure(repeats: int) -> list[Row]:
     """Seconds per spectrum; files are in the page cache when they are read, of both."""
     grid = Grid.parse("lrs")
-    values = spectra(grid)
+    values = spectra(grid, N)
     some = np.sort(np.random.default_rng(1).choice(N, min(CHOSEN, N), replace=False))
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "memmap.npy"
@@ -49,26 +49,27 @@ def measure(repeats: int) -> list[Row]:
     ]
 
 
-def spectra(grid: Grid) -> dict[str, NDArray[Any]]:
-    """Columns of a store of N spectra whose noise compresses as badly as that of real ones."""
+def spectra(grid: Grid, n: int) -> dict[str, NDArray[Any]]:
+    """Columns of a store of n spectra whose noise compresses as badly as that of real ones."""
     random = np.random.default_rng(0)
-    flux = (1 + 0.05 * random.normal(size=(N, grid.n_pix))).astype(np.float32)
-    ivar = random.uniform(300, 500, (N, grid.n_pix)).astype(np.float32)
-    columns: dict[str, NDArray[Any]] = {"flux": flux, "ivar": ivar, "id": np.arange(1, N + 1)}
+    flux = (1 + 0.05 * random.normal(size=(n, grid.n_pix))).astype(np.float32)
+    ivar = random.uniform(300, 500, (n, grid.n_pix)).astype(np.float32)
+    columns: dict[str, NDArray[Any]] = {"flux": flux, "ivar": ivar, "id": np.arange(1, n + 1)}
     for name, column in spectra_columns(grid).items():
         if name not in columns:
-            columns[name] = np.zeros(N, dtype=column.dtype)
+            columns[name] = np.zeros(n, dtype=column.dtype)
     return columns
 
 
 def write(path: Path, grid: Grid, values: dict[str, NDArray[Any]]) -> SpectraStore:
     """A finished store of the columns."""
+    n = len(values["id"])
     store = SpectraStore.create(
         path,
         spectra_columns(grid),
-        N,
-        {"survey": "speed", "rows": N},
-        shard_rows=shard_rows_for(N),
+        n,
+        {"survey": "speed", "rows": n},
+        shard_rows=shard_rows_for(n),
         details=spectra_details(grid, "speed", Preparation()),
     )
     for shard in range(store.n_shards):

@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 
 from stores.errors import InputError
 from stores.surveys import ALL_ROWS
+from stores.surveys.layout import Layout, layout_of
 
 GZIP_MAGIC = b"\x1f\x8b"
 FITS_MAGIC = b"SIMPLE  ="
-CONVERTED = ("TSCAL", "TZERO", "TNULL", "TDIM")  # keywords of columns that are not what their bytes say
-PLAIN = ("I", "J", "K", "E", "D")  # formats of numbers; "L" looks like one, but its bytes are T and F
 PART_BYTES = 2**25  # of a table that is larger, no more than this is read at once
 
 
@@ -37,6 +36,7 @@ class FitsFile:
         self.hdus = hdus
         self._raw = raw
         self._part: tuple[Any, ...] = (None, 0, 0, None)
+        self._layouts: dict[int, Layout | None] = {}
 
     @property
     def header(self) -> Any:
@@ -65,13 +65,13 @@ class FitsFile:
         return hdu
 
     def has_column(self, hdu: Any, name: str) -> bool:
-        return name.upper() in (held.upper() for held in self.columns(hdu).names)
+        return name.upper() in (held.upper() for held in self._names(hdu))
 
     def column(self, hdu: Any, *names: str, rows: slice = ALL_ROWS) -> NDArray[Any]:
         """The chosen rows of the first of these columns; only they are read from a plain file."""
         from astropy.io import fits
 
-        held = {name.upper(): name for name in self.columns(hdu).names}
+        held = {name.upper(): name for name in self._names(hdu)}
         name = next((held[name.upper()] for name in names if name.upper() in held), None)
         if name is None:
             raise InputError(f"'{self.path}' has no column {' or '.join(names)} in HDU {hdu.name}.")
@@ -93,25 +93,37 @@ class FitsFile:
         astropy's own way describes every column of a table twice over, which takes most of the time that a small
         file costs; LAMOST has millions of them.
         """
-        from astropy.io import fits
-
-        header, number = hdu.header, hdu.columns.names.index(name) + 1
-        if not isinstance(hdu, fits.BinTableHDU) or any(f"{key}{number}" in header for key in CONVERTED):
+        layout = self._layout(hdu)
+        if layout is None or name not in layout.plain or rows.step not in (None, 1):
             return None
-        dtype = hdu.columns.dtype
-        if hdu.columns[name].format.strip("0123456789")[:1] not in PLAIN:
-            return None
-        if dtype[name].base.kind not in "fi" or dtype.itemsize != header["NAXIS1"] or rows.step not in (None, 1):
-            return None
-        start, stop, _ = rows.indices(header["NAXIS2"])
-        many = max(1, PART_BYTES // header["NAXIS1"])
+        start, stop, _ = rows.indices(layout.rows)
+        width = layout.dtype.itemsize
+        many = max(1, PART_BYTES // width)
         parts = []
         for first in range(start, max(stop, start + 1), many):
             count = max(0, min(many, stop - first))
-            self._raw.seek(hdu.fileinfo()["datLoc"] + first * header["NAXIS1"])
-            data = np.frombuffer(self._raw.read(count * header["NAXIS1"]), dtype=dtype.newbyteorder(">"))
+            self._raw.seek(layout.start + first * width)
+            data = np.frombuffer(self._raw.read(count * width), dtype=layout.dtype)
             parts.append(_native(data[name]))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _layout(self, hdu: Any) -> Layout | None:
+        """Where the columns of a table are, from the text of its header; None if that is not simple."""
+        from astropy.io import fits
+
+        if not isinstance(hdu, fits.BinTableHDU) or isinstance(hdu, fits.CompImageHDU):
+            return None
+        if id(hdu) not in self._layouts:  # the HDUs stay as long as this does
+            place = hdu.fileinfo()
+            self._raw.seek(place["hdrLoc"])
+            self._layouts[id(hdu)] = layout_of(self._raw.read(place["datLoc"] - place["hdrLoc"]), place["datLoc"])
+        return self._layouts[id(hdu)]
+
+    def _names(self, hdu: Any) -> list[str]:
+        """Names of a table's columns."""
+        layout = self._layout(hdu)
+        names: list[str] = list(layout.dtype.names or ()) if layout is not None else self.columns(hdu).names
+        return names
 
     def _rows(self, hdu: Any, start: int, stop: int) -> Any:
         """Rows of a large table, as a table of their own.
@@ -273,12 +285,11 @@ def _check_length(path: Path, hdus: Any, raw: IO[bytes]) -> None:
     end = 0
     for hdu in hdus:
         place = hdu.fileinfo()
+        end = place["datLoc"] + place["datSpan"]
         # the size of a compressed image is that of its pixels, not of the file's bytes
         compressed = type(hdu).__name__ == "CompImageHDU"
-        needed = place["datLoc"] + (place["datSpan"] if compressed else hdu.size)
-        if length < needed:
+        if length < end and (compressed or length < place["datLoc"] + hdu.size):
             raise InputError(f"'{path}' is truncated: the file ends inside HDU {hdu.name}; fetch it again.")
-        end = place["datLoc"] + place["datSpan"]
     raw.seek(end)
     if raw.read(8) == b"XTENSION":
         raise InputError(f"'{path}' is truncated: the file ends inside the header of an HDU; fetch it again.")
