@@ -135,7 +135,7 @@ class PredictOptions(InputOptions):
 
     def _check_hats(self, hats: str) -> None:
         """The same where spectra come from a HATS catalogue."""
-        from stores.hats import is_catalogue, refuse_uninstalled, told_of
+        from stores.hats import refuse_uninstalled, told_of
         from stores.nested import parse_names
 
         super().check()
@@ -150,10 +150,11 @@ class PredictOptions(InputOptions):
             raise OptionError(
                 f"'{self.out}' is the name of a table; with --hats --out is a folder, such as parameters."
             )
-        if self.out.exists() and not is_catalogue(self.out):
-            raise OptionError(f"'{self.out}' exists and is no HATS catalogue; choose another --out.")
+        told = told_of(self.out)
+        if self.out.exists() and not told:
+            raise OptionError(f"'{self.out}' exists and is no catalogue of parameters; choose another --out.")
         # one that lacks partitions may be gone on with
-        if self.out.exists() and not self.overwrite and not told_of(self.out).get("failed"):
+        if self.out.exists() and not self.overwrite and not told.get("failed"):
             raise OptionError(f"'{self.out}' exists; choose another --out or add --overwrite.")
         if "://" in hats and ("@" in hats.partition("://")[2] or "?" in hats):
             raise OptionError("the URL of --hats has a @ or ? in it, and what follows may be a secret; leave it out.")

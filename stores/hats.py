@@ -13,8 +13,9 @@ has units, descriptions and provenance of its own, as all tables have (stores.ta
 from __future__ import annotations
 
 import json
-import os
+import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
@@ -89,10 +90,11 @@ class HatsCatalogue:
         """The rows of a partition, and their indices on the sky (n,). Raises InputError if it cannot be read."""
         import dask
 
+        whole = _opened(self.path, tuple(self.columns.to_load))
         try:
-            part = _opened(self.path, tuple(self.columns.to_load)).get_partition(*pixel)
-            with dask.config.set(scheduler="synchronous"):  # within a worker of a cluster, too
-                frame = part.compute(progress_bar=False)
+            # within a worker of a cluster, too
+            with _deprecations_ignored(), dask.config.set(scheduler="synchronous"):
+                frame = whole.get_partition(*pixel).compute(progress_bar=False)
         # files, networks and formats fail with nearly every type of exception
         except Exception as error:
             raise InputError(f"partition {shown(pixel)} cannot be read ({_reason(error)}).") from error
@@ -114,12 +116,22 @@ def _opened(path: str, columns: tuple[str, ...] | None) -> Any:
     import lsdb
 
     try:
-        return lsdb.open_catalog(path, columns=None if columns is None else list(columns))
+        with _deprecations_ignored():
+            return lsdb.open_catalog(path, columns=None if columns is None else list(columns))
     # files, networks and formats fail with nearly every type of exception
     except Exception as error:
         raise InputError(
             f"'{path}' cannot be opened as a HATS catalogue ({_reason(error)}); check the path."
         ) from error
+
+
+@contextmanager
+def _deprecations_ignored() -> Iterator[None]:
+    """Hear nothing of what LSDB and the packages below it do not yet do as they should."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def _reason(error: Exception) -> str:
@@ -200,14 +212,9 @@ def finish(out: Path, name: str, form: TableForm, pixels: list[Pixel], most: int
     TableProperties.model_validate(properties).to_properties_file(out)
 
 
-def is_catalogue(folder: Path) -> bool:
-    """Whether a folder holds a HATS catalogue that is whole."""
-    return os.path.isfile(folder / "hats.properties")
-
-
 def told_of(folder: Path) -> dict[str, Any]:
     """What a catalogue that was written says of itself; empty where there is none."""
-    return json_of(folder / TOLD) if is_catalogue(folder) else {}
+    return json_of(folder / TOLD) if (folder / "hats.properties").is_file() else {}
 
 
 def json_of(path: Path) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class Columns:
         found = {}
         for role, name in named.items():
             if name not in (pixels if role in PIXEL_NAMES else rows):
-                kind = "lists " if role in PIXEL_NAMES else ""
+                kind = "of lists " if role in PIXEL_NAMES else ""
                 raise InputError(f"{where} has no column {kind}'{name}', named with --columns; check the name.")
         flux = named.get("flux") or _first(pixels, FLUX)
         if flux is not None:
