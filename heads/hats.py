@@ -5,16 +5,14 @@ its parameters written. What is on the way lies beside the catalogue, so that a 
 
     .parameters.work/job.json                    what is being done
     .parameters.work/catalogue/dataset/...       partitions that are done
-    .parameters.work/parts/Norder=1/Npix=44/     stores of one that is not
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,13 +22,14 @@ import numpy as np
 
 from heads.bundle import Bundle, load_head
 from heads.head import Head
-from heads.inputs import InputStores
+from heads.inputs import InputArrays
 from heads.intake import Need, discard, work_folder
 from heads.library import find_head, head_of_survey
 from heads.portion import portions
-from heads.predict import KINDS, SPECTRUM, PredictOptions, Summary, catalogue_form, catalogue_part, together
+from heads.predict import PredictOptions, Summary, catalogue_form, catalogue_part, together
 from stores.atomic import remove_folder, replacing
 from stores.command import PARTIAL, say
+from stores.embedders import find_embedder
 from stores.errors import InputError, ModelError, OptionError
 from stores.flags import Flag
 from stores.hats import (
@@ -49,125 +48,96 @@ from stores.hats import (
 from stores.ingest import SHOWN_FAULTS
 from stores.nested import Rows, parse_names
 from stores.processes import in_processes
-from stores.progress import progress, silently
+from stores.progress import progress
 from stores.provenance import fingerprint
-from stores.spectra import SpectraStore, spectra_columns, spectra_details
-from stores.store import Array, shard_rows_for
+from stores.spectra import spectra_columns
+from stores.store import Array
 from stores.surveys import ReadOptions
 from stores.tables import TableForm
 from stores.task import BLOCK_ROWS
 from stores.velocities import Velocities
 
 if TYPE_CHECKING:
-    from stores.embedders import StoreEmbedder
+    from stores.embedders import ArrayEmbedderLoader
 
 
 @dataclass(frozen=True)
 class Partitions:
     """What makes any of the partitions, small enough to send to another process.
 
-    head: its folder; checked: its fingerprint; model: where the one lies that it needs; rv: catalogue of velocities;
+    head: its folder; checked: its fingerprint; need: what spectra have to be for it; rv: catalogue of velocities
+    model: where the one lies that the head needs, if not where its name says
     work: the folder for what is on the way; form: of the catalogue
     """
 
     catalogue: HatsCatalogue
     head: str
     checked: str
+    need: Need
     model: str | None
-    survey: str
     options: ReadOptions
     rv: Path | None
     work: Path
     form: TableForm
-
-    def write(self, pixel: Pixel) -> str | None:
-        """Write the parameters of a partition; gives the reason if its spectra cannot be used."""
-        if partition_file(self.written, pixel).exists():  # by a worker that was lost after it
-            return None
-        folder = self.work / "parts" / shown(pixel)
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            rows, place = self.catalogue.read(pixel)
-            if len(rows):
-                write_partition(self.written, pixel, self.form, {INDEX: place, **self._parameters(rows, folder)})
-        except InputError as error:
-            return str(error)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        return None
 
     @property
     def written(self) -> Path:
         """The catalogue as far as it is written."""
         return self.work / "catalogue"
 
-    def _parameters(self, rows: Rows, folder: Path) -> dict[str, Array]:
+    def write(self, pixel: Pixel) -> str | None:
+        """Write the parameters of a partition; gives the reason if its spectra cannot be used."""
+        if partition_file(self.written, pixel).exists():  # by a worker that was lost after it
+            return None
+        try:
+            rows, place = self.catalogue.read(pixel)
+            if len(rows):
+                part = {INDEX: place, **self._parameters(rows)}
+                write_partition(self.written, pixel, self.form, part)
+        except InputError as error:
+            return f"partition {shown(pixel)}: {error}"
+        return None
+
+    def _parameters(self, rows: Rows) -> dict[str, Array]:
         """The catalogue's columns of the rows."""
-        head = _head(self.head, self.checked, self.model)
-        need = Need.of(head.identity, Path(self.head))
-        spectra = self._spectra(rows, need, folder / "spectra.zarr")
-        embeddings = None
-        if need.model is not None:
-            if not spectra.read("ivar").any():
-                return _without(head, spectra)
-            from stores.embedders import find_embedder
+        head, fingerprint = _head(self.head, self.model)
+        if fingerprint != self.checked:
+            raise ModelError(f"the head in '{self.head}' was changed meanwhile; run the same command again.")
+        given = InputArrays(self.need.input, self._columns(rows))
+        parts = [catalogue_part(*portion) for portion in portions(head, given, 0, len(given))]
+        return next(together(parts, len(given)))
 
-            embeddings = folder / "embeddings.zarr"
-            embed: StoreEmbedder = find_embedder("store")
-            with silently():
-                embed(spectra.path, embeddings, self.model or need.model[0])
-        stores = InputStores.open(need.input, str(spectra.path), None if embeddings is None else str(embeddings))
-        parts = (catalogue_part(*portion) for portion in portions(head, stores, 0, len(stores)))
-        return next(together(parts, len(stores)))
-
-    def _spectra(self, rows: Rows, need: Need, path: Path) -> SpectraStore:
-        """The rows as a spectra store, like that of any other input."""
+    def _columns(self, rows: Rows) -> dict[str, Array]:
+        """What the stores of the rows would have."""
         velocities = None if self.rv is None else _velocities(self.rv)
-        store = SpectraStore.create(
-            path,
-            spectra_columns(need.grid),
-            len(rows),
-            {"partition": path.parent.name},
-            shard_rows=shard_rows_for(len(rows)),
-            details=spectra_details(need.grid, self.survey, need.preparation),
-        )
-        for shard in range(store.n_shards):
-            whole = store.rows(shard)
-            blocks = [
-                rows.prepare(
-                    slice(start, min(start + BLOCK_ROWS, whole.stop)),
-                    need.grid,
-                    need.preparation,
-                    self.options,
-                    velocities,
-                )
-                for start in range(whole.start, whole.stop, BLOCK_ROWS)
-            ]
-            store.write_shard(shard, {name: np.concatenate([one[name] for one in blocks]) for name in blocks[0]}, {})
-        store.finish()
-        return SpectraStore.open(path)
+        grid, preparation = self.need.grid, self.need.preparation
+        columns: dict[str, Array] = {}
+        for start in range(0, len(rows), BLOCK_ROWS):
+            block = slice(start, min(start + BLOCK_ROWS, len(rows)))
+            for name, values in rows.prepare(block, grid, preparation, self.options, velocities).items():
+                if name not in columns:
+                    dtype = spectra_columns(grid)[name].dtype
+                    columns[name] = np.empty((len(rows), *values.shape[1:]), dtype=dtype)
+                columns[name][block] = values
+        if self.need.model is not None:
+            name, fingerprint = self.need.model
+            load: ArrayEmbedderLoader = find_embedder("arrays")
+            embed = load(self.model or name, fingerprint, grid.start)
+            # as exact as in the stores that heads learn from
+            columns["embedding"] = embed(columns["flux"], columns["ivar"]).astype(np.float16)
+        return columns
 
 
 @lru_cache(maxsize=1)
-def _head(folder: str, checked: str, model: str | None) -> Head | Bundle:
-    """The head of this process."""
+def _head(folder: str, model: str | None) -> tuple[Head | Bundle, str]:
+    """The head of this process, and its fingerprint."""
     head = load_head(folder, model)
-    if head.fingerprint != checked:
-        raise ModelError(f"the head in '{folder}' was changed meanwhile; run the same command again.")
-    return head
+    return head, head.fingerprint
 
 
 @lru_cache(maxsize=1)
 def _velocities(path: Path) -> Velocities:
     return Velocities.read(path)
-
-
-def _without(head: Head | Bundle, spectra: SpectraStore) -> dict[str, Array]:
-    """Rows of which none has a valid pixel: no parameters, and the flags that say why."""
-    part: dict[str, Array] = {name: spectra.read(name) for name in ("id", *SPECTRUM)}
-    nothing = np.full(len(spectra), np.nan, dtype=np.float32)
-    part |= {target + suffix: nothing for target in head.targets for suffix, _, _ in KINDS}
-    return {**part, "flags": spectra.read("flags")}
 
 
 # -- the run -----------------------------------------------------------------------------------------------
@@ -176,14 +146,16 @@ def _without(head: Head | Bundle, spectra: SpectraStore) -> dict[str, Array]:
 def predict_hats(options: PredictOptions) -> int:
     """Write the catalogue; returns the exit status. The options are checked."""
     assert options.hats is not None
-    survey = options.survey or "hats"
-    folder = head_of_survey(survey) if options.head is None else find_head(options.head)
+    folder = head_of_survey(str(options.survey)) if options.head is None else find_head(options.head)
     catalogue = HatsCatalogue.open(options.hats, parse_names(options.columns))
-    head = load_head(folder, options.model)
-    need = Need.of(head.identity, folder)
-    model = need.check_model(options.model)
+    model = options.model
     if model is not None and Path(model).exists():
-        model = str(Path(model).absolute())
+        model = str(Path(model).absolute())  # for processes that are at home in other folders
+    for cached in (_head, _velocities):
+        cached.cache_clear()  # what lies there may have changed
+    head, checked = _head(str(folder.absolute()), model)
+    need = Need.of(head.identity, folder)
+    need.check_model(model)
     velocities = None if options.rv is None else _velocities(options.rv.absolute())
     given = {
         "catalogue": catalogue.path,
@@ -197,37 +169,30 @@ def predict_hats(options: PredictOptions) -> int:
     job = {
         **given,
         "partitions": fingerprint(catalogue.pixels),
+        "made": catalogue.made,
         "rv": None if velocities is None else velocities.fingerprint,
-        "head": head.fingerprint,
+        "head": checked,
     }
     form = catalogue_form(head, folder, {}, 0)
-    form = replace(form, about={**form.about, "hats": given, **_shared(job, head, catalogue)}, cards=(), comments=())
+    properties = {"prov_progenitor": catalogue.path, "head_fingerprint": checked}
+    about = {**form.about, "hats": given, "job": job, "identity": head.identity, "properties": properties}
     work = work_folder(options.out).absolute()
     maker = Partitions(
-        catalogue,
-        str(folder.absolute()),
-        head.fingerprint,
-        model if model is not None else options.model,
-        survey,
-        ReadOptions(medium=options.medium, at_rest=options.at_rest),
-        None if options.rv is None else options.rv.absolute(),
-        work,
-        form,
+        catalogue=catalogue,
+        head=str(folder.absolute()),
+        checked=checked,
+        need=need,
+        model=model,
+        options=ReadOptions(medium=options.medium, at_rest=options.at_rest),
+        rv=None if options.rv is None else options.rv.absolute(),
+        work=work,
+        form=replace(form, about=about, cards=(), comments=()),
     )
     _begin(options, job, work)
     failed = dict(_make(maker, options))
-    status = _finish(maker, head, failed, options.out)
+    status = _finish(maker, head.targets, failed, options.out)
     discard(work)
     return status
-
-
-def _shared(job: dict[str, Any], head: Head | Bundle, catalogue: HatsCatalogue) -> dict[str, Any]:
-    """What the catalogue says of itself beside what every catalogue of parameters does."""
-    return {
-        "job": job,
-        "identity": head.identity,
-        "properties": {"prov_progenitor": catalogue.path, "head_fingerprint": head.fingerprint},
-    }
 
 
 def _begin(options: PredictOptions, job: dict[str, Any], work: Path) -> None:
@@ -261,8 +226,10 @@ def _make(maker: Partitions, options: PredictOptions) -> Iterator[tuple[Pixel, s
         named=lambda _, pixel: f"partition {shown(pixel)}",
         shared=[
             maker.work,
-            *(Path(path) for path in (maker.head, maker.catalogue.path) if "://" not in path),
+            Path(maker.head),
+            *([] if "://" in maker.catalogue.path else [Path(maker.catalogue.path)]),
             *([] if maker.rv is None else [maker.rv]),
+            *([Path(maker.model)] if maker.model is not None and Path(maker.model).is_absolute() else []),
         ],
     )
     done = len(pixels) - len(missing)
@@ -272,9 +239,9 @@ def _make(maker: Partitions, options: PredictOptions) -> Iterator[tuple[Pixel, s
             yield pixel, reason
 
 
-def _finish(maker: Partitions, head: Head | Bundle, failed: dict[Pixel, str], out: Path) -> int:
+def _finish(maker: Partitions, targets: Sequence[str], failed: dict[Pixel, str], out: Path) -> int:
     """Make a catalogue of the partitions, give it its name, and say what is in it; returns the exit status."""
-    summary, rows = Summary(head.targets), Counter[Pixel]()
+    summary, rows = Summary(targets), Counter[Pixel]()
     for pixel, table in partitions(maker.written, maker.catalogue.pixels):
         rows[pixel] = table.num_rows
         for _ in summary.watch([{name: table[name].to_numpy() for name in table.column_names}]):
@@ -294,7 +261,8 @@ def _finish(maker: Partitions, head: Head | Bundle, failed: dict[Pixel, str], ou
     os.replace(maker.written, out)
     say(f"'{out}': {len(rows)} partitions, {summary}")
     if summary.flags[str(Flag.RV_MISSING.name)]:
-        say("note: spectra without a velocity stay in the observed frame; a catalogue can be given with --rv.")
+        how = "a catalogue can be given with --rv" if maker.rv is None else f"'{maker.rv}' has none for them"
+        say(f"note: spectra without a velocity stay in the observed frame; {how}.")
     for reason in list(failed.values())[:SHOWN_FAULTS]:
         say(f"not usable: {reason}")
     if len(failed) > SHOWN_FAULTS:

@@ -4,7 +4,7 @@
     for pixel in catalogue.pixels:                      # (order, number)
         rows = catalogue.read(pixel)                    # spectra as they are, to be prepared
         write_partition(out, pixel, form, part)         # atomic: what is there is whole
-    finish(out, form, ra="ra", dec="dec")               # properties last: a folder without is no catalogue
+    finish(out, "parameters", form, pixels, most)       # properties last: a folder without is no catalogue
 
 What is written has the layout of https://www.ivoa.net/documents/Notes/HATS/ and opens in LSDB; each Parquet file of it
 has units, descriptions and provenance of its own, as all tables have (stores.tables).
@@ -56,11 +56,13 @@ class HatsCatalogue:
     """A catalogue of spectra, small enough to send to another process, which opens it again.
 
     path: a folder, or a URL that LSDB reads; columns: where it has what; pixels: its partitions
+    made: when, and how many rows it has, as a catalogue that was made anew may have another of these
     """
 
     path: str
     columns: Columns
     pixels: tuple[Pixel, ...]
+    made: str
 
     @classmethod
     def open(cls, path: str, named: Mapping[str, str] | None = None) -> HatsCatalogue:
@@ -84,7 +86,8 @@ class HatsCatalogue:
         pixels = tuple((int(pixel.order), int(pixel.pixel)) for pixel in catalogue.get_healpix_pixels())
         if not pixels:
             raise InputError(f"the HATS catalogue '{path}' has no partitions; check the path.")
-        return cls(path, columns, pixels)
+        made = f"{getattr(info, 'hats_creation_date', '')}, {info.total_rows} rows"
+        return cls(path, columns, pixels, made)
 
     def read(self, pixel: Pixel) -> tuple[Rows, NDArray[np.int64]]:
         """The rows of a partition, and their indices on the sky (n,). Raises InputError if it cannot be read."""
@@ -97,11 +100,8 @@ class HatsCatalogue:
                 frame = whole.get_partition(*pixel).compute(progress_bar=False)
         # files, networks and formats fail with nearly every type of exception
         except Exception as error:
-            raise InputError(f"partition {shown(pixel)} cannot be read ({_reason(error)}).") from error
-        try:
-            rows = Rows.of(frame, self.columns)
-        except InputError as error:
-            raise InputError(f"partition {shown(pixel)} cannot be used: {error}") from None
+            raise InputError(f"it cannot be read ({_reason(error)}).") from error
+        rows = Rows.of(frame, self.columns)
         if frame.index.name == INDEX:
             return rows, frame.index.to_numpy(dtype=np.int64)
         from hats.pixel_math.spatial_index import compute_spatial_index
@@ -185,6 +185,8 @@ def finish(out: Path, name: str, form: TableForm, pixels: list[Pixel], most: int
     from hats.io.parquet_metadata import write_parquet_metadata
     from hats.pixel_math import HealpixPixel
 
+    for left in (out / "dataset").rglob(".*.partial.parquet"):  # of workers that were killed
+        left.unlink()
     write_parquet_metadata(out, create_per_partition_stats=True)
     # what hats takes from one of the partitions, of all of them
     schema = arrow_schema(replace(form, columns={INDEX: INDEX_COLUMN, **form.columns}))

@@ -5,24 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
 QUIET_SECONDS = 30.0  # between lines where standard error is a file
-
-_silent = False
-
-
-@contextmanager
-def silently() -> Iterator[None]:
-    """Show no progress of what is done until its end, because it is a part of something that has a bar."""
-    global _silent
-    before, _silent = _silent, True
-    try:
-        yield
-    finally:
-        _silent = before
 
 
 def progress(
@@ -40,9 +26,6 @@ def progress(
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
-    if _silent:
-        yield from items
-        return
     if not sys.stderr.isatty():
         yield from _lines(items, what, unit, total, done, status)
         return

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,17 @@ from files import truncate
 from heads_made import SMALL, make_labels
 from models_made import small_config
 
+import embed.embedder
 import heads.hats
 from embed.model import SpectralTransformer
-from embed.run import EmbedOptions, embed
+from embed.run import EmbedOptions
+from embed.run import embed as embed_spectra
 from heads import InputStores, Sample, train_head
 from heads.predict import PredictOptions, predict
 from stores import Flag, Grid, Preparation
 from stores.errors import InputError, ModelError, OptionError
 from stores.hats import HatsCatalogue, partition_file
 from stores.ingest import IngestOptions, ingest
-from stores.nested import Columns, Rows, parse_names
 from stores.simulate.simulate import SimulateOptions, simulate
 from stores.surveys import ReadOptions, get_survey
 
@@ -40,7 +42,6 @@ pd = pytest.importorskip("pandas")
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword in NestedFrame.drop:DeprecationWarning")
 
 ROOT = Path(__file__).resolve().parents[1]
-LRS = Grid.parse("lrs")
 N = 24
 PIXELS = 3, 9  # least and most partitions of the catalogue
 
@@ -77,7 +78,7 @@ def table(twin: Path) -> Table:
 
 @pytest.fixture(scope="module")
 def catalogue(folder: Path, table: Table) -> Path:
-    return import_catalogue(folder / "desi-hats", table)
+    return write_catalogue(folder / "desi-hats", table)
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +86,10 @@ def made(folder: Path, twin: Path) -> dict[str, Path]:
     """Stores of the files, a model, and heads that learned from them."""
     torch.manual_seed(0)
     paths = {name: folder / name for name in ("s.zarr", "e.zarr", "model", "spectra", "fused")}
-    SpectralTransformer(small_config(LRS, Preparation())).save_pretrained(paths["model"])
+    SpectralTransformer(small_config(Grid.parse("lrs"), Preparation())).save_pretrained(paths["model"])
     assert ingest(IngestOptions(survey="lamost", files=(str(twin / "spectra"),), out=paths["s.zarr"])) == 0
     options = EmbedOptions(inputs=(str(paths["s.zarr"]),), model=str(paths["model"]), out=paths["e.zarr"])
-    assert embed(options) == 0
+    assert embed_spectra(options) == 0
     truth = pq.read_table(twin / "truth.parquet").sort_by("id")
     labels = make_labels(truth["id"].to_numpy(), {name: truth[name].to_numpy() for name in ("feh", "teff")})
     for name in ("spectra", "fused"):
@@ -107,28 +108,14 @@ def wanted(folder: Path, made: dict[str, Path]) -> dict[str, np.ndarray[Any, Any
     return by_id(pq.read_table(out))
 
 
-def import_catalogue(path: Path, columns: Table) -> Path:
-    """A HATS catalogue of a table, by hats-import, cut into parts of a few rows."""
-    from dask.distributed import Client
-    from hats_import import ImportArguments, pipeline_with_client
+def write_catalogue(path: Path, columns: Table) -> Path:
+    """A HATS catalogue of a table, by LSDB, cut into parts of a few rows."""
+    import lsdb
 
-    pq.write_table(pa.table(columns), path.with_suffix(".parquet"))
-    arguments = ImportArguments(
-        output_path=path.parent,
-        output_artifact_name=path.name,
-        input_file_list=[path.with_suffix(".parquet")],
-        file_reader="parquet",
-        ra_column="ra",
-        dec_column="dec",
-        lowest_healpix_order=0,
-        highest_healpix_order=2,
-        byte_pixel_threshold=None,
-        pixel_threshold=8,
-        progress_bar=False,
-        simple_progress_bar=False,
-    )
-    with Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as client:
-        pipeline_with_client(arguments, client)
+    frame = pa.table(columns).to_pandas(types_mapper=pd.ArrowDtype)
+    place: dict[str, Any] = {"ra_column": "ra", "dec_column": "dec", "margin_threshold": None}
+    cut = lsdb.from_dataframe(frame, **place, lowest_order=0, highest_order=2, partition_rows=8)
+    cut.write_catalog(path, catalog_name=path.name, as_collection=False, progress_bar=False)
     return path
 
 
@@ -185,14 +172,45 @@ def test_parameters_are_those_of_the_store(
     assert (out / "partition_info.csv").read_text() == (catalogue / "partition_info.csv").read_text()
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_what_needs_embeddings_is_embedded(
-    workers: int, made: dict[str, Path], catalogue: Path, tmp_path: Path
+@pytest.fixture(scope="module")
+def fused(folder: Path, made: dict[str, Path]) -> dict[str, np.ndarray[Any, Any]]:
+    """The same of a head that reads spectra and embeddings."""
+    out = folder / "fused.parquet"
+    assert predict(PredictOptions(head=made["fused"], store=made["s.zarr"], embeddings=made["e.zarr"], out=out)) == 0
+    return by_id(pq.read_table(out))
+
+
+def test_head_and_model_are_loaded_once_for_all_partitions(
+    made: dict[str, Path], catalogue: Path, fused: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_hand, out = tmp_path / "by-hand.parquet", tmp_path / "parameters"
-    predict(PredictOptions(head=made["fused"], store=made["s.zarr"], embeddings=made["e.zarr"], out=by_hand))
-    assert predict(of(made, catalogue, out, "fused", model=str(made["model"]), workers=workers)) == 0
-    assert_alike(read(out), by_id(pq.read_table(by_hand)))
+    loaded: list[str] = []
+    for module, name in ((heads.hats, "load_head"), (embed.embedder, "load_model")):
+        load = getattr(module, name)
+
+        def counted(*given: Any, load: Any = load) -> Any:
+            loaded.append(str(given[0]))
+            return load(*given)
+
+        monkeypatch.setattr(module, name, counted)
+    embed.embedder.load_embedder.cache_clear()
+    assert predict(of(made, catalogue, tmp_path / "p", "fused", model=str(made["model"]))) == 0
+    assert loaded == [str(made["fused"]), str(made["model"])]
+    assert_alike(read(tmp_path / "p"), fused)
+
+
+@pytest.mark.slow
+def test_partitions_are_shared_among_processes(
+    made: dict[str, Path], catalogue: Path, fused: dict[str, Any], tmp_path: Path
+) -> None:
+    from distributed import LocalCluster
+
+    given = of(made, catalogue, tmp_path / "p", "fused", model=str(made["model"]), workers=2)
+    assert predict(given) == 0
+    assert_alike(read(tmp_path / "p"), fused)
+    spare = {"dashboard_address": "127.0.0.1:0"}  # else a port that another run may have
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, scheduler_kwargs=spare) as cluster:
+        assert predict(replace(given, out=tmp_path / "s", workers=1, scheduler=cluster.scheduler_address)) == 0
+    assert_alike(read(tmp_path / "s"), fused)
 
 
 def test_it_says_where_it_comes_from(made: dict[str, Path], catalogue: Path, tmp_path: Path) -> None:
@@ -221,7 +239,7 @@ def test_velocities_come_from_a_catalogue(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    without = import_catalogue(tmp_path / "c", {name: value for name, value in table.items() if name != "vrad"})
+    without = write_catalogue(tmp_path / "c", {name: value for name, value in table.items() if name != "vrad"})
     velocities = tmp_path / "rv.parquet"
     pq.write_table(pa.table({"id": [int(one) for one in table["object_id"]], "rv": table["vrad"]}), velocities)
     assert predict(of(made, without, tmp_path / "p", rv=velocities)) == 0
@@ -229,13 +247,28 @@ def test_velocities_come_from_a_catalogue(
     assert "velocity" not in capsys.readouterr().err
     assert predict(of(made, without, tmp_path / "p", overwrite=True)) == 0
     assert np.all(read(tmp_path / "p")["flags"] & np.uint32(Flag.RV_MISSING))
-    assert "note: spectra without a velocity stay in the observed frame" in capsys.readouterr().err
+    assert "stay in the observed frame; a catalogue can be given with --rv" in capsys.readouterr().err
+    pq.write_table(pa.table({"id": [1], "rv": [2.0]}), velocities)
+    assert predict(of(made, without, tmp_path / "p", rv=velocities, overwrite=True)) == 0
+    assert "rv.parquet' has none for them" in capsys.readouterr().err
 
 
 def info_of(name: str) -> bytes:
     from heads.predict import catalogue_columns
 
     return catalogue_columns(("teff",))[name].description.encode()
+
+
+def test_spectra_without_a_valid_pixel_have_no_parameters(made: dict[str, Path], table: Table, tmp_path: Path) -> None:
+    empty = [{**one, "ivar": np.zeros(len(one["flux"]))} for one in table["spectrum"][:3]]
+    some = {name: values[:3] for name, values in table.items()} | {"spectrum": empty}
+    assert (
+        predict(of(made, write_catalogue(tmp_path / "c", some), tmp_path / "p", "fused", model=str(made["model"])))
+        == 0
+    )
+    found = read(tmp_path / "p")
+    assert np.isnan(found["teff"]).all()
+    assert np.all(found["flags"] & np.uint32(Flag.NO_VALID_PIXELS))
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------
@@ -258,8 +291,11 @@ def test_a_run_that_was_interrupted_goes_on(
     assert left(tmp_path) == [".parameters.work"]
     with pytest.raises(OptionError, match=r"parameters\.work' holds what another call has begun; choose another"):
         predict(of(made, catalogue, out, at_rest=True))
-    assert predict(of(made, catalogue, out)) == 0
     pixels = HatsCatalogue.open(str(catalogue)).pixels
+    half = partition_file(tmp_path / ".parameters.work" / "catalogue", pixels[0]).with_name(".half.7.partial.parquet")
+    half.touch()  # as of a worker that was killed
+    assert predict(of(made, catalogue, out)) == 0
+    assert not list(out.rglob(half.name))
     assert begun == [*pixels[:3], *pixels[2:]]
     assert_alike(read(out), wanted)
     assert left(tmp_path) == ["parameters"]
@@ -280,7 +316,7 @@ def test_a_partition_that_fails_is_left_out_and_can_be_tried_again(
     truncate(partition_file(broken, bad), 100)
     out = tmp_path / "parameters"
     assert predict(of(made, broken, out)) == 3
-    assert f"not usable: partition Norder={bad[0]}/Npix={bad[1]} cannot be read (" in capsys.readouterr().err
+    assert f"not usable: partition Norder={bad[0]}/Npix={bad[1]}: it cannot be read (" in capsys.readouterr().err
     rows = ~np.isin(wanted["id"], np.array(lost, dtype=np.int64))
     assert 0 < rows.sum() < N
     assert_alike(read(out), wanted, rows)
@@ -303,7 +339,9 @@ def test_a_catalogue_without_anything_usable_leaves_nothing(
     shutil.copytree(catalogue, broken)
     for pixel in HatsCatalogue.open(str(broken)).pixels:
         truncate(partition_file(broken, pixel), 100)
-    with pytest.raises(InputError, match=r"nothing in '.*broken' can be used: partition Norder=0/Npix=0 cannot be"):
+    with pytest.raises(
+        InputError, match=r"nothing in '.*broken' can be used: partition Norder=0/Npix=0: it cannot be"
+    ):
         predict(of(made, broken, tmp_path / "parameters"))
     assert left(tmp_path) == ["broken"]
 
@@ -383,133 +421,3 @@ def test_a_catalogue_without_indices_gets_them_from_the_positions(
         same, wanted = opened.read(pixel)
         np.testing.assert_array_equal(rows.ids, same.ids)
         np.testing.assert_array_equal(place, wanted)
-
-
-# -- columns and rows --------------------------------------------------------------------------------------
-
-LIST = pa.list_(pa.float32())
-
-
-def schema(**kinds: Any) -> Any:
-    return pa.schema([pa.field(name, kind) for name, kind in kinds.items()])
-
-
-def test_columns_are_found_by_their_names() -> None:
-    fields = [pa.field(name, LIST) for name in ("flux", "ivar", "lambda", "mask", "lsf_sigma")]
-    whole = schema(other=pa.struct(fields), spectrum=pa.struct(fields), Z=pa.float32(), ZWARN=pa.bool_())
-    whole = whole.append(pa.field("object_id", pa.large_string()))
-    found = Columns.find(whole, {}, "it").of
-    assert found == {
-        "flux": "spectrum.flux",
-        "ivar": "spectrum.ivar",
-        "wavelength": "spectrum.lambda",
-        "mask": "spectrum.mask",
-        "lsf_sigma": "spectrum.lsf_sigma",
-        "redshift": "Z",
-        "warning": "ZWARN",
-        "id": "object_id",
-    }
-    item = pa.struct([pa.field("flux", pa.float32()), pa.field("wave", pa.float32())])
-    nested = schema(TARGETID=pa.int64(), s=pa.large_list(item), error=LIST)
-    assert Columns.find(nested, {}, "it").of == {"flux": "s.flux", "wavelength": "s.wave", "id": "TARGETID"}
-    named = parse_names(["wavelength=x", "flux=counts", "id=n"])
-    flat = schema(n=pa.int32(), counts=LIST, x=LIST, err=LIST)
-    assert Columns.find(flat, named, "it").of == {"flux": "counts", "wavelength": "x", "error": "err", "id": "n"}
-
-
-def test_columns_that_lack_are_told() -> None:
-    good = {"id": pa.int64(), "flux": LIST, "wavelength": LIST}
-    lacks = {
-        "id": r"it has no column named id, .*object_id; an index on the sky \(_healpix_29\) is no id; .*--columns id=",
-        "flux": r"it has no column of lists named flux; name the one that has the flux with --columns flux=NAME",
-        "wavelength": "no column of lists named wavelength, lambda, wave, lam; name",
-    }
-    for name, sentence in lacks.items():
-        rest = {role: kind for role, kind in good.items() if role != name}
-        with pytest.raises(InputError, match=sentence):
-            Columns.find(schema(_healpix_29=pa.int64(), **rest), {}, "it")
-    with pytest.raises(InputError, match="it has ids of type double in its column 'id', and only integers keep"):
-        Columns.find(schema(**{**good, "id": pa.float64()}), {}, "it")
-    with pytest.raises(InputError, match="it has no column of lists 'id', named with --columns; check the name"):
-        Columns.find(schema(**good), {"flux": "id"}, "it")
-
-
-def frame(**columns: Any) -> Any:
-    return pd.DataFrame(
-        {name: pd.Series(pd.arrays.ArrowExtensionArray(pa.array(one))) for name, one in columns.items()}
-    )
-
-
-def prepared(columns: Any, options: ReadOptions = ReadOptions(), velocities: Any = None) -> dict[str, Any]:
-    found = Columns.find(pa.Table.from_pandas(columns, preserve_index=False).schema, {}, "it")
-    rows = Rows.of(columns, found)
-    return rows.prepare(slice(0, len(rows)), LRS, Preparation(), options, velocities)
-
-
-AXIS = np.arange(3900.0, 5700.0)
-
-
-def test_each_row_has_its_own_wavelengths_and_faults() -> None:
-    axes = [AXIS, AXIS[100:], AXIS, AXIS[::-1], None, AXIS, np.append(AXIS, -1.0)]
-    flux = [None if axis is None else np.full(len(axis), 2.0) for axis in axes]
-    flux[5] = np.full(7, 2.0)
-    ivar = [None if axis is None else np.full(len(axis), 4.0) for axis in axes]
-    ids = ["5", "b' 4'", "5", "3", "2", "1", str(2**62 + 1)]
-    rv = [0.0, 1.0, None, 0.0, 0.0, 0.0, 0.0]
-    found = prepared(frame(object_id=ids, flux=flux, ivar=ivar, wavelength=axes, rv=rv, ra=[1.0] * 7, dec=[2.0] * 7))
-    assert found["id"].tolist() == [5, 4, 5, 3, 2, 1, 2**62 + 1]
-    unread = (found["flags"] & np.uint32(Flag.UNREADABLE)) != 0
-    assert unread.tolist() == [False, False, False, True, True, True, False]
-    assert np.all(found["ivar"][unread] == 0)
-    assert found["ra"].tolist() == [1.0] * 7
-    missing = (found["flags"] & np.uint32(Flag.RV_MISSING)) != 0
-    assert missing[~unread].tolist() == [False, False, True, False]
-    assert np.flatnonzero(found["flags"] & np.uint32(Flag.DUPLICATE_ID)).tolist() == [2]
-    np.testing.assert_allclose(found["flux"][~unread], 1.0, atol=1e-6)
-    for name in ("flux", "ivar"):
-        np.testing.assert_array_equal(found[name][0], found[name][6])
-
-
-def test_redshifts_warnings_and_media_count() -> None:
-    flux = np.ones(len(AXIS))
-    flux[900:905] = 0.2
-    lists = {"flux": [flux] * 2, "ivar": [flux] * 2, "wavelength": [AXIS] * 2}
-    mask = np.arange(len(AXIS)) > 1500
-    found = prepared(frame(id=[1, 2], z=[1e-4, 1e-4], zwarn=[False, True], mask=[mask, mask], **lists))
-    assert not found["ivar"][:, LRS.wavelength > 5402].any()
-    assert found["ivar"][:, LRS.wavelength < 5398].all()
-    np.testing.assert_allclose(found["rv"], [29.979, 0], atol=1e-3)
-    assert (found["flags"] & np.uint32(Flag.SURVEY_WARNING) != 0).tolist() == [False, True]
-    air = prepared(frame(id=[1, 2], **lists), ReadOptions(medium="air", at_rest=True))
-    rest = prepared(frame(id=[1, 2], **lists), ReadOptions(at_rest=True))
-    assert not (rest["flags"] & np.uint32(Flag.RV_MISSING)).any()
-    place = [np.average(np.arange(LRS.n_pix), weights=np.clip(0.8 - one["flux"][0], 0, None)) for one in (air, rest)]
-    assert place[0] - place[1] == pytest.approx(np.log10(1 + 1.34 / 4802) / LRS.step, abs=0.05)
-
-
-def test_ids_that_are_none_are_refused() -> None:
-    lists = {"flux": [AXIS], "ivar": [AXIS], "wavelength": [AXIS]}
-    with pytest.raises(InputError, match=r"id 'J12\+34' is not a 64-bit integer"):
-        prepared(frame(object_id=["J12+34"], **lists))
-    with pytest.raises(InputError, match="a row has no id"):
-        prepared(frame(object_id=pa.array([None], pa.int64()), **lists))
-
-
-def test_widths_in_pixels_become_angstrom() -> None:
-    lists = {"flux": [AXIS], "ivar": [AXIS], "wavelength": [AXIS], "lsf_sigma": [np.full(len(AXIS), 1.5)]}
-    columns = frame(id=[1], **lists)
-    found = Columns.find(pa.Table.from_pandas(columns, preserve_index=False).schema, {}, "it")
-    (_, batch), *_ = Rows.of(columns, found)._batches(slice(0, 1), LRS, ReadOptions())
-    np.testing.assert_allclose(batch.arms[0].sigma, 1.5)
-
-
-def test_spectra_without_a_valid_pixel_have_no_parameters(made: dict[str, Path], table: Table, tmp_path: Path) -> None:
-    empty = [{**one, "ivar": np.zeros(len(one["flux"]))} for one in table["spectrum"][:3]]
-    some = {name: values[:3] for name, values in table.items()} | {"spectrum": empty}
-    assert (
-        predict(of(made, import_catalogue(tmp_path / "c", some), tmp_path / "p", "fused", model=str(made["model"])))
-        == 0
-    )
-    found = read(tmp_path / "p")
-    assert np.isnan(found["teff"]).all()
-    assert np.all(found["flags"] & np.uint32(Flag.NO_VALID_PIXELS))
