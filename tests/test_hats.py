@@ -39,7 +39,7 @@ pytest.importorskip("lsdb")
 pd = pytest.importorskip("pandas")
 
 # LSDB's own
-pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword in NestedFrame.drop:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword in NestedFrame:DeprecationWarning")
 
 ROOT = Path(__file__).resolve().parents[1]
 N = 24
