@@ -71,18 +71,31 @@ class Recipe:
         """Make a shard, unless it is there: a worker may have been lost after it."""
         store = EmbeddingStore.open(self.out, unfinished=True)
         if not is_finished(store, shard):
-            embedder = _embedder(self)
+            how = (self.device, self.batch_size, self.backend, self.precision)
+            embedder = load_embedder(self.model, self.fingerprint, self.start, *how)
             write_shard(store, shard, *part.make(), embedder)
 
 
 @lru_cache(maxsize=1)
-def _embedder(recipe: Recipe) -> Embedder:
-    """The one of this process, which is loaded once."""
-    loaded = load_model(recipe.model)
-    if loaded.fingerprint != recipe.fingerprint:
-        raise ModelError(f"the model '{recipe.model}' of a worker has other weights; give all workers the same.")
-    device = usable_device(recipe.device, _best_device)
-    return Embedder(loaded, recipe.start, device, recipe.batch_size, recipe.backend, recipe.precision)
+def load_embedder(
+    model: str,
+    fingerprint: str,
+    start: float,
+    device: str = "auto",
+    batch_size: int = 256,
+    backend: str = "torch",
+    precision: str = "float32",
+) -> Embedder:
+    """The one of this process, which is loaded once; for other packages too.
+
+    model: where it lies; start: of the grid, log10 of Angstrom; the rest as of Embedder
+
+    Raises ModelError if the model cannot be had, or has not the fingerprint.
+    """
+    loaded = load_model(model)
+    if loaded.fingerprint != fingerprint:
+        raise ModelError(f"the model '{model}' of a worker has other weights; give all workers the same.")
+    return Embedder(loaded, start, usable_device(device, _best_device), batch_size, backend, precision)
 
 
 def write_shard(

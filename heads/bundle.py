@@ -15,7 +15,7 @@ import numpy as np
 
 from heads.folder import HEAD, checksums, fault, filling
 from heads.head import FORMAT, Head, Prediction
-from heads.inputs import InputStores, Rows
+from heads.inputs import Given, InputStores, Rows
 from stores.errors import ModelError
 from stores.provenance import fingerprint, provenance
 
@@ -53,7 +53,7 @@ class Bundle:
         stores.refuse_unlike(self.identity)
         return Prediction.concatenated(list(self.parts(stores, rows)))
 
-    def parts(self, stores: InputStores, rows: Rows = slice(None)) -> Iterator[Prediction]:
+    def parts(self, stores: Given, rows: Rows = slice(None)) -> Iterator[Prediction]:
         """As `Head.parts`."""
         for found in zip(*(head.parts(stores, rows) for head in self.heads.values()), strict=True):
             yield self._joined(dict(zip(self.heads, found, strict=True)))

@@ -27,7 +27,7 @@ from heads.encoder import ENCODED, source_features, with_encoders
 from heads.ensemble import Ensemble
 from heads.folder import HEAD, checksums, fault, filling
 from heads.guard import Guard
-from heads.inputs import InputStores, Rows
+from heads.inputs import Given, InputStores, Rows
 from heads.network import HeadNetwork, NetworkOptions, load_network, save_network
 from heads.novelty import Novelty
 from heads.sample import Sample, features
@@ -114,7 +114,7 @@ class Head:
         stores.refuse_unlike(self.identity)
         return Prediction.concatenated(list(self.parts(stores, rows)))
 
-    def parts(self, stores: InputStores, rows: Rows = slice(None)) -> Iterator[Prediction]:
+    def parts(self, stores: Given, rows: Rows = slice(None)) -> Iterator[Prediction]:
         """The same part by part, so that memory does not grow with the rows; at least one part."""
         chosen = np.arange(len(stores))[rows] if isinstance(rows, slice) else rows
         ensemble = Ensemble(self.members)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,24 +16,41 @@ from numpy.typing import NDArray
 from stores.embeddings import EmbeddingStore
 from stores.errors import OptionError, StoreError
 from stores.spectra import SpectraStore
-from stores.store import Store
+from stores.store import Array, Store
 
 Rows = slice | NDArray[np.int64]
 Block = tuple[NDArray[np.float32], NDArray[np.bool_]]
 
 
-def pixels(store: Store, rows: Rows) -> Block:
+class Readable(Protocol):
+    """What rows are read from: a store, or what is held in memory."""
+
+    def read(self, name: str, rows: Any = ...) -> Array: ...
+
+
+class Given(Protocol):
+    """What parameters are read from: blocks of features by row, and `main`, which has ids, flags and the like."""
+
+    @property
+    def main(self) -> Readable: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: Rows) -> dict[str, Block]: ...
+
+
+def pixels(store: Readable, rows: Rows) -> Block:
     """Flux (n, n_pix) and where it is valid: where ivar is positive."""
     return store.read("flux", rows), store.read("ivar", rows) > 0
 
 
-def vectors(store: Store, rows: Rows) -> Block:
+def vectors(store: Readable, rows: Rows) -> Block:
     """Embeddings (n, d), valid where the spectrum was not empty."""
     values = store.read("embedding", rows).astype(np.float32)
     return values, np.broadcast_to(np.any(values != 0, axis=1, keepdims=True), values.shape)
 
 
-def spectrum(store: Store, rows: Rows) -> Block:
+def spectrum(store: Readable, rows: Rows) -> Block:
     """Flux and then ivar (n, 2 n_pix) as they are, for networks that encode them (heads.encoder)."""
     values = np.concatenate([store.read("flux", rows), store.read("ivar", rows)], axis=1)
     return values, np.broadcast_to(np.True_, values.shape)
@@ -44,7 +61,7 @@ class BlockKind:
     """Where a block comes from: the kind of store, and what reads it."""
 
     store: str
-    read: Callable[[Store, Rows], Block]
+    read: Callable[[Readable, Rows], Block]
 
 
 BLOCKS = {
@@ -194,6 +211,35 @@ class InputStores:
             lacking = self.main.read("id", rows)[found < 0][0]
             raise StoreError(f"'{store.path}' has no row with id {lacking} of '{self.main.path}'; embed that store.")
         return found
+
+
+@dataclass(frozen=True)
+class InputArrays:
+    """The same of rows in memory, with what their stores would have: columns (n,) or (n, width) by name."""
+
+    name: str
+    columns: Mapping[str, Array]
+
+    @property
+    def main(self) -> HeldRows:
+        return HeldRows(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns["id"])
+
+    def read(self, rows: Rows) -> dict[str, Block]:
+        """As of InputStores."""
+        return {block: BLOCKS[block].read(self.main, rows) for block in INPUTS[self.name]}
+
+
+@dataclass(frozen=True)
+class HeldRows:
+    """Columns in memory that are read as those of a store."""
+
+    columns: Mapping[str, Array]
+
+    def read(self, name: str, rows: Rows = slice(None)) -> Array:
+        return self.columns[name][rows]
 
 
 def _deciding(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from heads.bundle import Bundle, load_head
 from heads.head import ROWS_AT_ONCE, Head, Prediction
-from heads.inputs import InputStores
+from heads.inputs import Given, InputStores
 from heads.predict import SPECTRUM
 from stores.errors import ModelError
 from stores.processes import absolute, in_processes
@@ -49,7 +49,7 @@ class Reader:
         return next(portions(head, stores, start, stop))
 
 
-def portions(head: Head | Bundle, stores: InputStores, start: int, stop: int) -> Iterator[Portion]:
+def portions(head: Head | Bundle, stores: Given, start: int, stop: int) -> Iterator[Portion]:
     """Rows from `start` to `stop`, ROWS_AT_ONCE of them at a time."""
     for found in head.parts(stores, slice(start, stop)):
         rows = slice(start, start + len(found))

@@ -3,6 +3,7 @@
     heads-predict --survey lamost spectra/ --head lamost-head --out lamost-parameters.parquet
     heads-predict --head feh-head --embeddings desi-embeddings.zarr --out desi-parameters.parquet
     heads-predict --head fused-head --store lamost.zarr --embeddings lamost-embeddings.zarr --out lamost.fits
+    heads-predict --hats desi-hats --head desi-head --out desi-parameters      (a HATS catalogue, and another one)
     heads-predict --head lamost-head --out sample.parquet       (a built-in sample)
 
 Files are prepared, and embedded where the head needs it, exactly as the spectra that it learned from; run the same
@@ -40,7 +41,7 @@ from stores.processes import reach
 from stores.progress import progress
 from stores.provenance import provenance
 from stores.sample import SURVEYS, check_sampled
-from stores.tables import TableForm, refuse_out, write_table
+from stores.tables import WRITERS, TableForm, refuse_out, write_table
 
 if TYPE_CHECKING:
     from heads.bundle import Bundle
@@ -79,7 +80,11 @@ class PredictOptions(InputOptions):
     head: Path | None = None
     """The head: a folder, or the name of a built-in one; if not given, the built-in one named after the survey."""
     out: Path
-    """The catalogue to write: .parquet, .fits, .ecsv or .csv."""
+    """The catalogue to write: .parquet, .fits, .ecsv or .csv; with --hats, a folder."""
+    hats: str | None = None
+    """A HATS catalogue of spectra, a folder or a URL, read through LSDB; the parameters become another one."""
+    columns: tuple[str, ...] = ()
+    """Columns of --hats whose names are not known, as ROLE=NAME, such as id=SOURCE flux=spectrum.f."""
     store: Location | None = None
     """The store of spectra, a path or a URL, for heads that read spectra."""
     embeddings: Location | None = None
@@ -98,8 +103,13 @@ class PredictOptions(InputOptions):
 
     def check(self) -> None:
         """Refuse values and inputs that cannot work, before anything heavy is loaded."""
+        if self.hats is not None:
+            self._check_hats(self.hats)
+            return
         refuse_out(self.out, overwrite=self.overwrite)
         super().check()
+        if self.columns:
+            raise OptionError("--columns names columns of a HATS catalogue; add --hats.")
         of_files = ("rv", "medium", "at_rest") + (("survey", "keep_work") if self.from_stores else ())
         of_files += ("model",) if self.embeddings else ()
         given = [name.replace("_", "-") for name in of_files if getattr(self, name)]
@@ -123,6 +133,39 @@ class PredictOptions(InputOptions):
         if self.rv is not None and not self.rv.exists():
             raise InputError(f"'{self.rv}' does not exist; check the path.")
 
+    def _check_hats(self, hats: str) -> None:
+        """The same where spectra come from a HATS catalogue."""
+        from stores.hats import refuse_uninstalled, told_of
+        from stores.nested import parse_names
+
+        super().check()
+        others = ("files", "store", "embeddings", "keep_work", "limit")
+        if given := [name.replace("_", "-") for name in others if getattr(self, name)]:
+            what = "files" if given == ["files"] else f"--{given[0]}"
+            raise OptionError(f"{what} and --hats do not go together; leave one of them out.")
+        if self.head is None and self.survey is None:
+            raise OptionError("--hats needs a head: add --head, or --survey for the built-in one of that survey.")
+        parse_names(self.columns)
+        if self.out.suffix.lower() in WRITERS:
+            raise OptionError(
+                f"'{self.out}' is the name of a table; with --hats --out is a folder, such as parameters."
+            )
+        told = told_of(self.out)
+        if self.out.exists() and not told:
+            raise OptionError(f"'{self.out}' exists and is no catalogue of parameters; choose another --out.")
+        # one that lacks partitions may be gone on with
+        if self.out.exists() and not self.overwrite and not told.get("failed"):
+            raise OptionError(f"'{self.out}' exists; choose another --out or add --overwrite.")
+        if "://" in hats and ("@" in hats.partition("://")[2] or "?" in hats):
+            raise OptionError("the URL of --hats has a @ or ? in it, and what follows may be a secret; leave it out.")
+        if "://" not in hats and not Path(hats).exists():
+            raise InputError(f"'{hats}' does not exist; check the path.")
+        if "://" not in hats and Path(hats).resolve() in (self.out.resolve(), *self.out.resolve().parents):
+            raise OptionError(f"'{self.out}' lies in the catalogue that is read; choose another --out.")
+        if self.rv is not None and not self.rv.exists():
+            raise InputError(f"'{self.rv}' does not exist; check the path.")
+        refuse_uninstalled()
+
 
 def predict(options: PredictOptions) -> int:
     """Write the catalogue; returns the exit status."""
@@ -132,6 +175,10 @@ def predict(options: PredictOptions) -> int:
         remove_rest(work_folder(options.out))
     options.check()
     reach(options.scheduler)
+    if options.hats is not None:
+        from heads.hats import predict_hats
+
+        return predict_hats(options)
     from heads.bundle import load_head
     from heads.library import find_head, head_of_survey
 

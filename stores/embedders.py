@@ -1,7 +1,8 @@
 """Embedders: what makes embeddings of spectra, by name; this package knows of `embed` by these names only.
 
 The entry-point group `spectrabridge.embedders` has `default`, which embeds a file, `store`, which embeds a spectra
-store, `check`, which says beforehand whether that will work, and `encoder`, which gives a model to train through.
+store, `arrays`, which gives what embeds spectra in memory, `check`, which says beforehand whether that will work, and
+`encoder`, which gives a model to train through.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from stores.embeddings import EmbeddingStore
     from stores.location import Url
+    from stores.store import Array
     from stores.surveys import ReadOptions
     from stores.velocities import Velocities
 
@@ -48,6 +50,18 @@ class StoreEmbedder(Protocol):
     def __call__(
         self, spectra: Path | Url, out: Path, model: str, workers: int = 1, scheduler: str | None = None
     ) -> None: ...
+
+
+class ArrayEmbedder(Protocol):
+    """Embeddings (n, d) float32 of flux, ivar (n, n_pix); 0 for a spectrum without a valid pixel."""
+
+    def __call__(self, flux: Array, ivar: Array) -> NDArray[np.float32]: ...
+
+
+class ArrayEmbedderLoader(Protocol):
+    """What embeds spectra on a grid whose log10 begins at `start`, loaded once a process; raises as ModelCheck."""
+
+    def __call__(self, model: str, fingerprint: str, start: float) -> ArrayEmbedder: ...
 
 
 class ModelCheck(Protocol):

@@ -16,7 +16,7 @@ from stores.listing import Source
 from stores.prepare import Preparation, prepare
 from stores.provenance import file_checksum
 from stores.spectra import spectra_values
-from stores.spectrum import Arm, Float, SpectrumBatch
+from stores.spectrum import Arm, SpectrumBatch
 from stores.store import Array
 from stores.surveys import ReadOptions, get_survey
 from stores.velocities import Velocities
@@ -74,10 +74,9 @@ class Task:
                     entry["sha256"] = file_checksum(source.path)
             except (InputError, OSError) as error:
                 record["failed"].append({"file": str(source.path), "reason": str(error)})
-                batch = _unreadable(self.ids[own], self.grid)
+                batch = unreadable(self.ids[own], self.grid)
             if self.velocities is not None:
-                batch.set_rv(self.velocities.lookup(batch.id, _known_rv(batch)))
-                batch.flag(self.velocities.warns_of(batch.id), Flag.SURVEY_WARNING)
+                self.velocities.give(batch)
             batch.flag(self.repeated[own], Flag.DUPLICATE_ID)
             yield batch
 
@@ -102,15 +101,10 @@ class Task:
         return end
 
 
-def _unreadable(ids: NDArray[np.int64], grid: Grid) -> SpectrumBatch:
+def unreadable(ids: NDArray[np.int64], grid: Grid) -> SpectrumBatch:
+    """Masked spectra that are flagged so, (n,) ids, for rows that cannot be read."""
     zeros = np.zeros((len(ids), grid.n_pix))
     nowhere = np.full(len(ids), np.nan)
     batch = SpectrumBatch([Arm(grid.wavelength, zeros, zeros.copy())], ids, nowhere, nowhere, nowhere)
     batch.flag(np.ones(len(ids), dtype=bool), Flag.UNREADABLE)
     return batch
-
-
-def _known_rv(batch: SpectrumBatch) -> Float:
-    """Velocities with NaN or inf where they are missing or absurd, so that they stay flagged so."""
-    rv = np.where(batch.flags & np.uint32(Flag.RV_MISSING), np.nan, batch.rv)
-    return np.where(batch.flags & np.uint32(Flag.RV_ABSURD), np.inf, rv)

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from stores.command import say
 from stores.errors import InputError
+from stores.flags import Flag
 from stores.grid import SPEED_OF_LIGHT
 from stores.id_table import IdTable
 from stores.provenance import array_digest
-from stores.spectrum import NO_VELOCITY, Float
+from stores.spectrum import NO_VELOCITY, Float, SpectrumBatch
 
 ID_NAMES = ("targetid", "id", "obsid", "source_id")
 VELOCITY_NAMES = ("vrad", "rv", "radial_velocity")
@@ -105,6 +106,11 @@ class Velocities:
         place, known = self._places(ids)
         return np.where(known & np.isfinite(self.rv[place]), self.rv[place], default)
 
+    def give(self, batch: SpectrumBatch) -> None:
+        """Give a batch the velocities of its ids, and flag those that were passed over."""
+        batch.set_rv(self.lookup(batch.id, _known_rv(batch)))
+        batch.flag(self.warns_of(batch.id), Flag.SURVEY_WARNING)
+
     def warns_of(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(n,) True for ids (n,) whose velocity was passed over."""
         if len(self.ids) == 0:
@@ -116,6 +122,12 @@ class Velocities:
         """Where ids (n,) stand, if they do."""
         place = np.clip(np.searchsorted(self.ids, ids), 0, len(self.ids) - 1)
         return place, self.ids[place] == ids
+
+
+def _known_rv(batch: SpectrumBatch) -> Float:
+    """Velocities with NaN or inf where they are missing or absurd, so that they stay flagged so."""
+    rv = np.where(batch.flags & np.uint32(Flag.RV_MISSING), np.nan, batch.rv)
+    return np.where(batch.flags & np.uint32(Flag.RV_ABSURD), np.inf, rv)
 
 
 def _velocities(table: IdTable) -> Float:

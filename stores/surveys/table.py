@@ -59,36 +59,41 @@ def read(path: Path, options: ReadOptions, rows: slice = ALL_ROWS) -> SpectrumBa
     Wavelengths are taken as vacuum unless `--medium air`. `stores.surveys.table` lists the columns' names.
     """
     with open_table(path) as source:
-        row_ids = as_id(source.column(ID, rows))
-        flux = source.numbers(FLUX, rows, 2)
-        if source.name(IVAR):
-            ivar = source.numbers(IVAR, rows, 2)
-        elif source.name(ERROR):
-            error = source.numbers(ERROR, rows, 2)
-            ivar = ivar_of(error**2 * np.sign(error))
-        else:
-            ivar = estimate_ivar(flux)
-        if source.name(MASK):
-            mask = source.numbers(MASK, rows, 2)
-            if mask.shape != ivar.shape:
-                raise InputError(f"column {source.name(MASK)} does not fit the spectra.")
-            ivar[mask != 0] = 0.0
-        wavelength = _wavelength(source, rows)
-        if options.medium == "air":
-            wavelength = air_to_vacuum(wavelength)
-        power = _resolving_power(source.meta)
-        sigma = from_resolving_power(wavelength, power) if power > 0 else None
-        nan = np.full(len(row_ids), np.nan)
-        ra = source.numbers(("ra",), rows, 1) if source.name(("ra",)) else nan
-        dec = source.numbers(("dec",), rows, 1) if source.name(("dec",)) else nan
-        rv = np.zeros(len(row_ids)) if options.at_rest else _velocity(source, rows, nan)
-        warned = _warned(source, rows, len(row_ids))
-        if not options.at_rest:
-            rv[warned] = np.nan
-        batch = SpectrumBatch([Arm(wavelength, flux, ivar, sigma)], row_ids, ra, dec, rv)
-        batch.flag(warned, Flag.SURVEY_WARNING)
-        if not (source.name(IVAR) or source.name(ERROR)):
-            batch.flags |= np.uint32(Flag.NO_ERRORS)
+        return spectra_of(source, options, rows)
+
+
+def spectra_of(source: Source, options: ReadOptions, rows: slice = ALL_ROWS) -> SpectrumBatch:
+    """The same of a table that is open, or held in memory."""
+    row_ids = as_id(source.column(ID, rows))
+    flux = source.numbers(FLUX, rows, 2)
+    if source.name(IVAR):
+        ivar = source.numbers(IVAR, rows, 2)
+    elif source.name(ERROR):
+        error = source.numbers(ERROR, rows, 2)
+        ivar = ivar_of(error**2 * np.sign(error))
+    else:
+        ivar = estimate_ivar(flux)
+    if source.name(MASK):
+        mask = source.numbers(MASK, rows, 2)
+        if mask.shape != ivar.shape:
+            raise InputError(f"column {source.name(MASK)} does not fit the spectra.")
+        ivar[mask != 0] = 0.0
+    wavelength = _wavelength(source, rows)
+    if options.medium == "air":
+        wavelength = air_to_vacuum(wavelength)
+    power = _resolving_power(source.meta)
+    sigma = from_resolving_power(wavelength, power) if power > 0 else None
+    nan = np.full(len(row_ids), np.nan)
+    ra = source.numbers(("ra",), rows, 1) if source.name(("ra",)) else nan
+    dec = source.numbers(("dec",), rows, 1) if source.name(("dec",)) else nan
+    rv = np.zeros(len(row_ids)) if options.at_rest else _velocity(source, rows, nan)
+    warned = _warned(source, rows, len(row_ids))
+    if not options.at_rest:
+        rv[warned] = np.nan
+    batch = SpectrumBatch([Arm(wavelength, flux, ivar, sigma)], row_ids, ra, dec, rv)
+    batch.flag(warned, Flag.SURVEY_WARNING)
+    if not (source.name(IVAR) or source.name(ERROR)):
+        batch.flags |= np.uint32(Flag.NO_ERRORS)
     return batch
 
 
