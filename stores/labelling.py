@@ -149,9 +149,7 @@ def told(catalogues: Sequence[tuple[str, Path, Catalogue]], matches: Sequence[Ma
         lines.append("  ".join([match.name.ljust(width), *counts]))
     median = "a label is their median, its sigma at least their scatter"
     lines += [
-        f"{match.name}: {match.several} spectra have several rows; {median}"
-        for match in matches
-        if match.several
+        f"{match.name}: {match.several} spectra have several rows; {median}" for match in matches if match.several
     ]
     return "\n".join(lines)
 
