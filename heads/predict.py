@@ -66,7 +66,7 @@ KINDS = (
 )
 STORE_KEYS = {"spectra": "STORE", "embeddings": "EMBED"}  # of a FITS header
 SPECTRUM = ("ra", "dec", "snr")  # what is taken over from the store
-ROWS_TOGETHER = 32_768  # rows that are written at once
+ROWS_TOGETHER = 8_192  # rows that are written at once; more take more memory until they are
 
 Part = dict[str, "Array"]
 
