@@ -62,6 +62,7 @@ def bench(options: BenchOptions) -> int:
 def _compared(options: BenchOptions, regimes: list[Regime], jobs: int) -> tuple[Results, bool]:
     """The results, and whether they were there already."""
     from benchmarks.cell import Settings
+    from benchmarks.code import ALL, digest
 
     study, scale = _study(options, options.scale, jobs)
     settings = Settings(
@@ -72,7 +73,7 @@ def _compared(options: BenchOptions, regimes: list[Regime], jobs: int) -> tuple[
     )
     cells = list(_cells(study, scale, options))
     own = study.fingerprint
-    asked = fingerprint([own, repr(settings), repr(cells), repr(regimes), options.replicates, provenance()["version"]])
+    asked = fingerprint([own, repr(settings), repr(cells), repr(regimes), options.replicates, digest(ALL)])
     results = _done(options.out, asked)
     if results is not None:
         return results, True
