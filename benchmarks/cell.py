@@ -113,6 +113,7 @@ class Laboratory:
         self.study = Study.load(self.folder / "study")
         self._stage: Stage | None = None
         self._bases: dict[str, Head] = {}
+        self._said: dict[str, str] = {}
 
     @property
     def stage(self) -> Stage:
@@ -120,7 +121,10 @@ class Laboratory:
         return self._stage
 
     def path(self, cell: Cell, study: str) -> Path:
-        """Where a cell's outcome is kept."""
+        """Where a cell's outcome is kept; that of a pipeline, of which heads know nothing, by what that says."""
+        if cell.group == PIPELINE:
+            self._said = self._said or self.study.pipeline_fingerprints
+            study = fingerprint([study, self._said[cell.strategy]])
         return self.folder / "cells" / f"{cell.key(study, self.settings)}.npz"
 
     def base_path(self, name: str, study: str) -> Path:

@@ -151,6 +151,18 @@ def test_the_pipeline_is_joined_by_id(study: Study, done: Path) -> None:
     assert np.isnan(found.predicted.value[:, 1]).all()
 
 
+def test_another_table_of_a_pipeline_is_another_cell_of_it_alone(study: Study, done: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bench"
+    shutil.copytree(done, out)
+    table = tmp_path / "sp.parquet"
+    make_labels(make_ids(120), {"feh": make_truth(150, 2)["feh"][:120] + 0.1}).save(table)
+    before = {path.name for path in (out / "cells").iterdir()}
+    assert run(replace(study, pipelines={"SP": table}), out) == 0
+    assert len({path.name for path in (out / "cells").iterdir()} - before) == 1
+    offsets = [Results.load(one).scores.where(group=PIPELINE, label="feh")["median"] for one in (done, out)]
+    np.testing.assert_allclose(offsets[0] - offsets[1], 0.4)
+
+
 def test_results_say_what_was_found(study: Study, done: Path) -> None:
     found = Results.load(done)
     assert found.about["regimes"]["metal_poor"] == "feh <= -1"
