@@ -144,7 +144,9 @@ def figures(results: Results, tmp_path_factory: pytest.TempPathFactory) -> str:
         ReportFigure("stars", "Stars", "Each a star.", {"data": [stars, line], "layout": {}}),
         ReportFigure("panels", "Panels", "Two.", {"data": [stars, stars | {"xaxis": "x2"}], "layout": half}),
         ReportFigure("fast", "Fast", "By WebGL.", {"data": [stars | {"type": "scattergl"}], "layout": {}}),
-        ReportFigure("surface", "Surface", "By WebGL.", {"data": [surface, surface | {"scene": "scene2"}], "layout": two}),
+        ReportFigure(
+            "surface", "Surface", "By WebGL.", {"data": [surface, surface | {"scene": "scene2"}], "layout": two}
+        ),
     ]
     write_report(results, drawings, path)
     return path.as_uri()
