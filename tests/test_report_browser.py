@@ -138,15 +138,14 @@ def figures(results: Results, tmp_path_factory: pytest.TempPathFactory) -> str:
     stars |= {"type": "scatter", "hovertemplate": "%{text}<extra></extra>", "marker": {"size": 14}}
     line = {"x": [1, 3], "y": [1, 3], "mode": "lines", "line": {"color": "black"}, "hoverinfo": "skip"}
     half = {"xaxis": {"domain": [0, 0.45]}, "xaxis2": {"domain": [0.55, 1]}, "height": 300}
-    surface = {"type": "surface", "z": [[1, 2], [3, 5]]}
+    one = {"type": "surface", "z": [[1, 2], [3, 5]]}
+    surfaces = [one, one | {"scene": "scene2"}]
     two = {"scene": {"domain": {"x": [0, 0.45]}}, "scene2": {"domain": {"x": [0.55, 1]}}, "height": 300}
     drawings = [
         ReportFigure("stars", "Stars", "Each a star.", {"data": [stars, line], "layout": {}}),
         ReportFigure("panels", "Panels", "Two.", {"data": [stars, stars | {"xaxis": "x2"}], "layout": half}),
         ReportFigure("fast", "Fast", "By WebGL.", {"data": [stars | {"type": "scattergl"}], "layout": {}}),
-        ReportFigure(
-            "surface", "Surface", "By WebGL.", {"data": [surface, surface | {"scene": "scene2"}], "layout": two}
-        ),
+        ReportFigure("surface", "Surface", "By WebGL.", {"data": surfaces, "layout": two}),
     ]
     write_report(results, drawings, path)
     return path.as_uri()
