@@ -3,8 +3,8 @@
     python -m benchmarks.tables bench-real                          # strategies down; labels and regimes across
     python -m benchmarks.tables bench-twins --by size --labels feh  # target stars across, from 0 on
 
-A cell has sigma after 3-sigma clipping and its 95 per cent interval, or the measures that are asked for. Bold is a head
-that is significantly better than all others of the same label, regime and size; italic one that no other is
+A cell has sigma after 3-sigma clipping and its 95 per cent interval, or the measures that are asked for. Bold is a
+head that is significantly better than all others of the same label, regime and size; italic one that no other is
 significantly better than.
 """
 
