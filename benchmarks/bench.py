@@ -62,6 +62,7 @@ def bench(options: BenchOptions) -> int:
 def _compared(options: BenchOptions, regimes: list[Regime], jobs: int) -> tuple[Results, bool]:
     """The results, and whether they were there already."""
     from benchmarks.cell import Settings
+    from benchmarks.code import ALL, digest
 
     study, scale = _study(options, options.scale, jobs)
     settings = Settings(
@@ -72,7 +73,8 @@ def _compared(options: BenchOptions, regimes: list[Regime], jobs: int) -> tuple[
     )
     cells = list(_cells(study, scale, options))
     own = study.fingerprint
-    asked = fingerprint([own, repr(settings), repr(cells), repr(regimes), options.replicates, provenance()["version"]])
+    told = study.pipeline_fingerprints
+    asked = fingerprint([own, told, repr(settings), repr(cells), repr(regimes), options.replicates, digest(ALL)])
     results = _done(options.out, asked)
     if results is not None:
         return results, True
@@ -131,7 +133,7 @@ def _study(options: BenchOptions, scale: Scale, jobs: int) -> tuple[Study, Scale
             sizes = scale.sizes if options.sizes else _affordable(target[1], scale.sizes)
             scale = replace(scale, sizes=sizes)
             sources = list(zip(options.source, options.source_labels, strict=True))
-            study = shop.own(sources, target, max(sizes), scale.tested)
+            study = shop.own(sources, target, max(sizes), scale.tested, options.tables)
         case "real":
             study = shop.real(options.data, pool, scale.tested, scale.source)
         case name:
@@ -269,7 +271,8 @@ def _results(
         "units": {target: UNITS.get(target, "") for target in targets},
         "versions": {name: version(name) for name in ("numpy", "torch", "transformers", "peft", "faiss-cpu")},
         "model": options.model,
-        "fingerprints": {side.name: side.fingerprints for side in (*study.sources, study.target)},
+        "fingerprints": {side.name: side.fingerprints for side in (*study.sources, study.target)}
+        | {name: {"labels": found} for name, found in study.pipeline_fingerprints.items()},
         "settings": {"replicates": options.replicates, "landscape": settings.landscape, "pool": study.pool},
         "sentences": summary.sentences(scores, regimes, first, study.truth is not None),
         "asked": asked,

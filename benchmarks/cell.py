@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.code import digest
 from benchmarks.study import Stage, Study, only
 from benchmarks.task import Predicted
 from stores.atomic import replacing
-from stores.provenance import fingerprint, package_version
+from stores.provenance import fingerprint
 
 if TYPE_CHECKING:
     from heads.bundle import Bundle
@@ -65,8 +66,8 @@ class Cell:
     draw: int
 
     def key(self, study: str, settings: Settings) -> str:
-        """Of the study's fingerprint, the settings, the version of the package and the cell itself."""
-        return fingerprint([study, asdict(settings), package_version(), asdict(self)])
+        """Of the study's fingerprint, the settings, the code that computes cells, and the cell itself."""
+        return fingerprint([study, asdict(settings), digest(), asdict(self)])
 
     @property
     def shown(self) -> str:
@@ -112,6 +113,7 @@ class Laboratory:
         self.study = Study.load(self.folder / "study")
         self._stage: Stage | None = None
         self._bases: dict[str, Head] = {}
+        self._said: dict[str, str] = {}
 
     @property
     def stage(self) -> Stage:
@@ -119,12 +121,15 @@ class Laboratory:
         return self._stage
 
     def path(self, cell: Cell, study: str) -> Path:
-        """Where a cell's outcome is kept."""
+        """Where a cell's outcome is kept; that of a pipeline, of which heads know nothing, by what that says."""
+        if cell.group == PIPELINE:
+            self._said = self._said or self.study.pipeline_fingerprints
+            study = fingerprint([study, self._said[cell.strategy]])
         return self.folder / "cells" / f"{cell.key(study, self.settings)}.npz"
 
     def base_path(self, name: str, study: str) -> Path:
         """Where the head of an input that was trained on the source is kept."""
-        key = fingerprint([study, self.settings.seeds, self.settings.source_epochs, package_version(), name])
+        key = fingerprint([study, self.settings.seeds, self.settings.source_epochs, digest(), name])
         return self.folder / "heads" / f"{name}-{key}"
 
     def make_base(self, name: str, study: str) -> None:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from benchmarks.regime import REGIMES, Regime
 from stores.command import say
 from stores.errors import OptionError
+from stores.location import Location, resolved
+from stores.place import place_at
 from stores.provenance import commit
 
 INPUTS = ("spectra", "embedding", "fused")
@@ -19,6 +21,7 @@ BASELINES = ("ridge_pca64", "knn", "payne")
 KNOWN = ("teff", "logg", "feh", "alphafe")  # labels of the suites' stars
 STUDY_SIZES = (0, 100, 200, 500, 1000, 2069)
 RESULTS, BEGUN = "results.json", "study/request.json"  # in --out
+LEAST_TESTED = 20
 KEPT_TO_TEST = 0.3  # share of a user's target stars
 
 
@@ -72,14 +75,16 @@ class BenchOptions:
     """Built-in twins, small or at full size, or LAMOST to MILES of --data."""
     data: Path = Path("../shared/data")
     """Folder of real data for --suite real: lamost/ and miles/ in it."""
-    source: tuple[Path, ...] = ()
-    """Spectra stores of your own to learn from, in place of a suite."""
+    source: tuple[Location, ...] = ()
+    """Spectra stores of your own to learn from, paths or URLs, in place of a suite."""
     source_labels: tuple[Path, ...] = ()
     """Their labels, tables of stores-labels."""
-    target: Path | None = None
+    target: Location | None = None
     """Spectra store of the survey to go to."""
     target_labels: Path | None = None
     """Its labels."""
+    pipelines: tuple[str, ...] = ()
+    """What catalogues say of its stars, to compare with: NAME=TABLE of stores-labels, such as SP=sp.parquet."""
     model: str = "tiny-views"
     """Model that embeds the spectra."""
     out: Path = Path("bench")
@@ -102,8 +107,8 @@ class BenchOptions:
             raise OptionError("--source, --source-labels, --target and --target-labels go together; give all four.")
         if len(self.source) != len(self.source_labels):
             raise OptionError("--source-labels needs a table for each --source, in the same order.")
-        for path in (*self.source, *self.source_labels, self.target, self.target_labels):
-            if path is not None and not path.exists():
+        for path in (*self.source, *self.source_labels, self.target, self.target_labels, *self.tables.values()):
+            if path is not None and not place_at(path).exists():
                 raise OptionError(f"'{path}' does not exist; check the path.")
         for name, least in (("seeds", 1), ("replicates", 50), ("jobs", 0)):
             if getattr(self, name) < least:
@@ -123,6 +128,8 @@ class BenchOptions:
         _ = self.scale
         found = [one for text in self.regime for one in Regime.parse(text)]
         self._check_labels(found)
+        self._check_pipelines()
+        self._check_sizes()
         if self.kind == "real":
             from benchmarks.suites import RealFiles
 
@@ -167,6 +174,54 @@ class BenchOptions:
         if self.labels is None and (lacking := [label for label in KNOWN if label not in self.targets]):
             left = " or ".join(lacking)
             say(f"note: the labels of source and target do not both have {left}; compared: {', '.join(self.targets)}.")
+
+    def _check_pipelines(self) -> None:
+        """Each must say something of a star of the target."""
+        if not self.tables:
+            return
+        if self.target_labels is None:
+            raise OptionError("--pipelines are of surveys of your own; give --source and --target, or leave it out.")
+        import numpy as np
+
+        from stores.labels import Labels
+
+        stars = Labels.load(self.target_labels).id
+        for name, path in self.tables.items():
+            table = Labels.load(path)
+            table = table.take(np.isin(table.id, stars))
+            if not any(np.isfinite(table.values[label]).any() for label in self.targets if label in table.values):
+                raise OptionError(
+                    f"--pipelines {name}: '{path}' says nothing of {', '.join(self.targets)} of stars in "
+                    f"'{self.target_labels}'; make it by stores-labels from the store '{self.target}'."
+                )
+
+    def _check_sizes(self) -> None:
+        """Stars of a user's target must be left to test, of those that have labels at all."""
+        if self.sizes is None or self.target_labels is None:
+            return
+        import numpy as np
+
+        from stores.labels import Labels
+
+        pool, stars = max(self.scale.sizes), len(np.unique(Labels.load(self.target_labels).star))
+        if pool + LEAST_TESTED > stars:
+            raise OptionError(
+                f"--sizes {pool}: '{self.target_labels}' has {stars} stars, of which at least {LEAST_TESTED} are "
+                "tested; ask for smaller ones."
+            )
+
+    @cached_property
+    def tables(self) -> dict[str, Path]:
+        """Labels by the name of a pipeline. Raises OptionError for what is not NAME=TABLE."""
+        found: dict[str, Path] = {}
+        for text in self.pipelines:
+            name, equals, path = (part.strip() for part in text.partition("="))
+            if not (name and equals and path):
+                raise OptionError(f"--pipelines '{text}' is no NAME=TABLE, such as SP=sp.parquet.")
+            if name in found:
+                raise OptionError(f"--pipelines names {name} twice; give each table a name of its own.")
+            found[name] = Path(path)
+        return found
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
@@ -233,9 +288,11 @@ class BenchOptions:
         if self.kind == "real":
             mine["data"] = self.data.resolve()
         if self.target is not None and self.target_labels is not None:
-            mine["source"] = [path.resolve() for path in self.source]
+            mine["source"] = [resolved(path) for path in self.source]
             mine["source-labels"] = [path.resolve() for path in self.source_labels]
-            mine["target"], mine["target-labels"] = self.target.resolve(), self.target_labels.resolve()
+            mine["target"], mine["target-labels"] = resolved(self.target), self.target_labels.resolve()
+            if self.tables:
+                mine["pipelines"] = {name: path.resolve() for name, path in self.tables.items()}
         found: dict[str, Any] = json.loads(json.dumps(mine, default=str))
         return found
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.request import LEAST_TESTED
 from benchmarks.task import Task
 from heads.inputs import INPUTS, InputStores
 from heads.sample import Sample
@@ -23,13 +24,13 @@ from stores.atomic import replacing
 from stores.errors import InputError, OptionError
 from stores.id_table import IdTable
 from stores.labels import Labels
+from stores.location import Url, location
 from stores.provenance import fingerprint
 from stores.spectra import SpectraStore
 
 Float = NDArray[np.float64]
 
 STUDY = "study.json"
-LEAST_TESTED = 20
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Side:
     """
 
     name: str
-    spectra: Path
+    spectra: Path | Url
     embeddings: Path
     labels: Path
     share: float = 1.0
@@ -93,11 +94,10 @@ class Study:
     def load(cls, folder: Path) -> Study:
         """Read study.json."""
         held = json.loads((folder / STUDY).read_text())
-        paths = ("spectra", "embeddings", "labels")
 
         def side(values: dict[str, Any]) -> Side:
-            kept: dict[str, Any] = {**values, **{name: Path(values[name]) for name in paths}}
-            return Side(**kept)
+            paths = {name: Path(values[name]) for name in ("embeddings", "labels")}
+            return Side(**{**values, **paths, "spectra": location(values["spectra"])})
 
         held |= {
             "sources": tuple(side(one) for one in held["sources"]),
@@ -110,8 +110,13 @@ class Study:
         return cls(**held)
 
     @property
+    def pipeline_fingerprints(self) -> dict[str, str]:
+        """Of what pipelines say, by name."""
+        return {name: Labels.load(path).fingerprint for name, path in self.pipelines.items()}
+
+    @property
     def fingerprint(self) -> str:
-        """A hash of all that decides results: the content of stores and labels, the labels asked for, the split."""
+        """A hash of all that decides heads: the content of stores and labels, the labels asked for, the split."""
         sides = [{**side.fingerprints, "share": side.share} for side in (*self.sources, self.target)]
         own = [self.targets, self.pool, self.tested, self.teff_range, self.truth is not None, self.seed]
         return fingerprint([sides, own])

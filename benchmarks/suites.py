@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from stores.atomic import replacing
 from stores.command import say
 from stores.errors import InputError
 from stores.grid import Grid
+from stores.location import Url
 from stores.provenance import array_digest
 from stores.store import open_store
 
@@ -141,8 +142,15 @@ class Workshop:
             teff_range=TEFF_RANGE,
         )
 
-    def own(self, sources: Sequence[tuple[Path, Path]], target: tuple[Path, Path], pool: int, tested: int) -> Study:
-        """Spectra stores of the user, each with its labels."""
+    def own(
+        self,
+        sources: Sequence[tuple[Path | Url, Path]],
+        target: tuple[Path | Url, Path],
+        pool: int,
+        tested: int,
+        pipelines: Mapping[str, Path],
+    ) -> Study:
+        """Spectra stores of the user, each with its labels, and labels of the target as pipelines give them."""
         return Study(
             name="own",
             sources=tuple(self._side(store.stem, store, labels) for store, labels in sources),
@@ -150,9 +158,10 @@ class Workshop:
             targets=self.targets,
             pool=pool,
             tested=tested,
+            pipelines=pipelines,
         )
 
-    def _side(self, name: str, store: Path, labels: Path, share: float = 1.0) -> Side:
+    def _side(self, name: str, store: Path | Url, labels: Path, share: float = 1.0) -> Side:
         """A survey's stores; its spectra are embedded."""
         from embed.run import embed_store
 

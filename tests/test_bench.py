@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from heads_made import QUICK, SMALL, TARGETS, make_features, make_labels, make_truth
-from stores_made import make_embeddings, make_ids, make_spectra
+from bench_made import SEEDS, TRAINING, make_side
+from heads_made import TARGETS, make_labels, make_truth
+from stores_made import make_ids
 
 import benchmarks.bench as command
 from benchmarks import baselines, figures, summary
@@ -22,7 +23,7 @@ from benchmarks.limits import LimitsOptions, limits, shared
 from benchmarks.regime import Regime
 from benchmarks.request import BenchOptions, Scale
 from benchmarks.results import Results, Table
-from benchmarks.study import Side, Stage, Study
+from benchmarks.study import Stage, Study
 from benchmarks.suites import Workshop
 from benchmarks.summary import sentences
 from benchmarks.task import Predicted
@@ -30,19 +31,7 @@ from embed.load import describe_model
 from heads import adapters
 from stores.errors import InputError, OptionError, SpectraBridgeError
 
-SEEDS = 2
-TRAINING = replace(SMALL, widths=(32, 16), fit=replace(QUICK, least_steps=250, most_steps=250))
 SCALE = Scale((0, 40), ("zero_shot", "kriging"), 0, 1000, landscape=3)
-
-
-def make_side(folder: Path, name: str, seed: int, offset: float) -> Side:
-    """150 stars of a survey: at places of its own, with [Fe/H] `offset` beside those that the embeddings hold."""
-    truth, ids = make_truth(150, seed), make_ids(150) + (0 if name == "target" else 1000)
-    spectra = make_spectra(folder / f"{name}.zarr", 150, seed=seed, ids=ids)
-    embeddings = make_embeddings(folder / f"{name}-e.zarr", 150, vectors=make_features(truth, seed), ids=ids)
-    labels = folder / f"{name}.parquet"
-    make_labels(ids, {**truth, "feh": truth["feh"] + offset}).save(labels)
-    return Side(name, spectra.path, embeddings.path, labels)
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +138,18 @@ def test_the_pipeline_is_joined_by_id(study: Study, done: Path) -> None:
     expected = [truth.get(one, np.nan) + 0.5 for one in found.id.tolist()]
     np.testing.assert_allclose(found.predicted.value[:, 0], expected)
     assert np.isnan(found.predicted.value[:, 1]).all()
+
+
+def test_another_table_of_a_pipeline_is_another_cell_of_it_alone(study: Study, done: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bench"
+    shutil.copytree(done, out)
+    table = tmp_path / "sp.parquet"
+    make_labels(make_ids(120), {"feh": make_truth(150, 2)["feh"][:120] + 0.1}).save(table)
+    before = {path.name for path in (out / "cells").iterdir()}
+    assert run(replace(study, pipelines={"SP": table}), out) == 0
+    assert len({path.name for path in (out / "cells").iterdir()} - before) == 1
+    offsets = [Results.load(one).scores.where(group=PIPELINE, label="feh")["median"] for one in (done, out)]
+    np.testing.assert_allclose(offsets[0] - offsets[1], 0.4)
 
 
 def test_results_say_what_was_found(study: Study, done: Path) -> None:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from heads_made import TARGETS, make_labels, make_truth
-from stores_made import make_ids
+from heads_made import TARGETS, make_features, make_labels, make_truth
+from storage import Storage, serving
+from stores_made import make_embeddings, make_ids, make_spectra
 
 import benchmarks.bench as command
 from benchmarks.bench import bench
 from benchmarks.request import BenchOptions
+from benchmarks.study import Side, Study
 from benchmarks.suites import Workshop
 from stores.errors import OptionError
+from stores.location import Url, refuse_urls
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
+    with serving(tmp_path_factory.mktemp("storage")) as running:
+        yield running
 
 
 def test_settings_are_noted_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +80,73 @@ def test_surveys_without_a_common_label_are_told_so(own: dict[str, object], tmp_
         BenchOptions(out=tmp_path / "bench", **{**own, "source_labels": (table,)}).check()  # type: ignore[arg-type]
 
 
+def test_pipelines_say_something_of_the_targets_stars(own: dict[str, object], tmp_path: Path) -> None:
+    truth, ids = make_truth(30, 1), make_ids(30)
+    for name, rows, labels in (
+        ("SP", ids[:3], {"feh": truth["feh"][:3]}),
+        ("other", ids + 1000, truth),
+        ("mass", ids, {"mass": truth["feh"]}),
+        ("none", ids, {"feh": np.full(30, np.nan)}),
+    ):
+        make_labels(rows, labels).save(tmp_path / f"{name}.parquet")
+    table = tmp_path / "SP.parquet"
+    asked = BenchOptions(out=tmp_path / "bench", pipelines=(f"SP = {table}",), **own)  # type: ignore[arg-type]
+    assert asked.settings(asked.check())["pipelines"] == {"SP": str(table)}
+    for name in ("other", "mass", "none"):
+        text = f"{name}={tmp_path / name}.parquet"
+        with pytest.raises(OptionError, match=rf"--pipelines {name}: .*{name}.parquet' says nothing of .*feh"):
+            replace(asked, pipelines=(f"SP={table}", text)).check()
+    with pytest.raises(OptionError, match="are of surveys of your own"):
+        BenchOptions(out=tmp_path / "bench", pipelines=(f"SP={table}",)).check()
+
+
+def test_a_folder_belongs_to_its_pipelines(own: dict[str, object], tmp_path: Path) -> None:
+    table = tmp_path / "SP.parquet"
+    make_labels(make_ids(30), make_truth(30, 1)).save(table)
+    asked = BenchOptions(out=tmp_path / "bench", **own)  # type: ignore[arg-type]
+    (asked.out / "study").mkdir(parents=True)
+    (asked.out / "study" / "request.json").write_text(json.dumps(asked.settings(asked.check())))
+    asked.check()
+    with pytest.raises(OptionError, match=r"--pipelines none, now SP=.*SP.parquet"):
+        replace(asked, pipelines=(f"SP={table}",)).check()
+
+
+@pytest.mark.parametrize(("sizes", "fits"), [("0,10", True), ("11", False), ("0,2069", False)])
+def test_stars_are_left_to_test(sizes: str, fits: bool, own: dict[str, object], tmp_path: Path) -> None:
+    asked = BenchOptions(out=tmp_path / "bench", sizes=sizes, **own)  # type: ignore[arg-type]
+    if fits:
+        asked.check()
+    else:
+        with pytest.raises(OptionError, match=r"target.parquet' has 30 stars, .* 20 are tested; ask for smaller"):
+            asked.check()
+
+
+def test_stores_may_lie_in_object_storage(own: dict[str, object], tmp_path: Path, storage: Storage) -> None:
+    url = storage.new("target.zarr")
+    asked = BenchOptions(out=tmp_path / "bench", **{**own, "target": url})  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=f"'{url}' does not exist"):
+        asked.check()
+    ids, truth = make_ids(30), make_truth(30, 1)
+    make_spectra(url, 30, ids=ids)
+    assert asked.settings(asked.check())["target"] == url
+    vectors = make_embeddings(tmp_path / "e.zarr", 30, vectors=make_features(truth), ids=ids)
+    side = Side("target", url, vectors.path, tmp_path / "target.parquet")
+    make_labels(ids, truth).save(side.labels)
+    study = Study("own", (side,), side, TARGETS, 10, 20)
+    study.save(tmp_path)
+    read = Study.load(tmp_path)
+    assert read == study
+    assert isinstance(read.target.spectra, Url)
+    local = make_spectra(tmp_path / "target.zarr", 30, ids=ids)
+    assert read.fingerprint == replace(study, sources=(replace(side, spectra=local.path),)).fingerprint
+    assert read.target.open().sample(TARGETS).blocks["pixels"][0].shape[0] == 30
+
+
+def test_labels_are_tables_on_disk() -> None:
+    with pytest.raises(OptionError, match="--target-labels takes a path on this machine"):
+        refuse_urls(BenchOptions(target_labels=Path("s3://bucket/labels.parquet")))
+
+
 @pytest.mark.parametrize(("sizes", "told"), [("5000", "9,545 are simulated in place of 636"), ("50", ""), (None, "")])
 def test_how_many_stars_sizes_cost_is_told_beforehand(
     sizes: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -103,6 +181,10 @@ def test_how_many_stars_sizes_cost_is_told_beforehand(
         ({"draws": 0}, "--draws 0"),
         ({"target": Path("x.zarr")}, "go together"),
         ({"resume": True}, "nothing to go on with"),
+        ({"pipelines": ("sp.parquet",)}, "'sp.parquet' is no NAME=TABLE"),
+        ({"pipelines": ("=sp.parquet",)}, "'=sp.parquet' is no NAME=TABLE"),
+        ({"pipelines": ("SP=a", "SP=b")}, "names SP twice"),
+        ({"pipelines": ("SP=sp.parquet",)}, "'sp.parquet' does not exist"),
         ({"labels": "feh,mass"}, "--labels names 'mass', and the stars of the suite 'quick' have teff, logg"),
         ({"regime": ("heavy=mass > 1",)}, "the regime 'heavy' asks for 'mass'"),
     ],

@@ -138,12 +138,14 @@ def figures(results: Results, tmp_path_factory: pytest.TempPathFactory) -> str:
     stars |= {"type": "scatter", "hovertemplate": "%{text}<extra></extra>", "marker": {"size": 14}}
     line = {"x": [1, 3], "y": [1, 3], "mode": "lines", "line": {"color": "black"}, "hoverinfo": "skip"}
     half = {"xaxis": {"domain": [0, 0.45]}, "xaxis2": {"domain": [0.55, 1]}, "height": 300}
-    surface = {"type": "surface", "z": [[1, 2], [3, 5]]}
+    one = {"type": "surface", "z": [[1, 2], [3, 5]]}
+    surfaces = [one, one | {"scene": "scene2"}]
+    two = {"scene": {"domain": {"x": [0, 0.45]}}, "scene2": {"domain": {"x": [0.55, 1]}}, "height": 300}
     drawings = [
         ReportFigure("stars", "Stars", "Each a star.", {"data": [stars, line], "layout": {}}),
         ReportFigure("panels", "Panels", "Two.", {"data": [stars, stars | {"xaxis": "x2"}], "layout": half}),
         ReportFigure("fast", "Fast", "By WebGL.", {"data": [stars | {"type": "scattergl"}], "layout": {}}),
-        ReportFigure("surface", "Surface", "By WebGL.", {"data": [surface], "layout": {}}),
+        ReportFigure("surface", "Surface", "By WebGL.", {"data": surfaces, "layout": two}),
     ]
     write_report(results, drawings, path)
     return path.as_uri()
@@ -360,6 +362,30 @@ def test_a_narrow_page_with_figures_does_not_overflow(page: Browser) -> None:
     whole, seen, _ = page.run(inside, page.one("#figure-stars .box"))
     assert whole <= seen
     page.wait("return document.querySelector('#figure-panels .box').tabIndex === 0")  # scrolls, by keys too
+
+
+def test_panels_of_a_figure_have_room_for_their_words_on_a_narrow_page(page: Browser) -> None:
+    page.look(width=390)
+    width = "return arguments[0]._fullLayout.width"
+    flat, solid = (page.run(width, page.figure(name)) for name in ("panels", "surface"))
+    assert flat == 60 + 2 * 230
+    assert solid == 60 + 2 * 320  # where a cube is higher than wide its titles are cut
+
+
+def test_methods_without_input_are_in_sight_on_a_narrow_page(page: Browser) -> None:
+    page.look(width=390)
+    outside = """const box = document.querySelector("#compare .scroll");
+        box.scrollLeft = arguments[0];
+        const { left, right } = box.getBoundingClientRect();
+        const stub = document.querySelector("#compare-table .without .stub").getBoundingClientRect().right;
+        return [box.scrollLeft, [...document.querySelectorAll("#compare-table .methods > div")].filter((one) => {
+            const own = one.getBoundingClientRect();
+            return own.left < Math.max(left, stub) || own.right > right;
+        }).length]"""
+    assert page.run(outside, 0) == [0, 0]
+    scrolled, lost = page.run(outside, 150)
+    assert scrolled > 20  # there is more than is in sight
+    assert lost == 0
 
 
 def test_figures_are_drawn_as_wide_as_paper_for_printing(page: Browser) -> None:

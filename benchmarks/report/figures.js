@@ -6,6 +6,7 @@ const figures = [];
   const BUTTONS = 24; // pixels above the plot for plotly's buttons
   const PANEL = 150; // the least width of one of several panels, pixels; their box scrolls where there is less room
   const PANEL_NARROW = 230; // on narrow screens, where it has to scroll anyway
+  const SOLID_NARROW = 320; // of three dimensions: words at the edges of its cube are cut where it is higher than wide
   const PAPER = 980; // pixels across a printed page, which browsers shrink to fit; whatever the window has
   const SOON = "300px";
   const FAR = "2500px";
@@ -133,7 +134,8 @@ const figures = [];
     figure.dark = isDark();
     figure.printed = printing;
     const columns = columnsOf(layout);
-    const panel = figure.narrow ? PANEL_NARROW : PANEL;
+    const solid = Object.keys(layout).some((name) => /^scene\d*$/.test(name));
+    const panel = !figure.narrow ? PANEL : solid ? SOLID_NARROW : PANEL_NARROW;
     figure.plot.style.minWidth = columns > 1 && !printing ? `${60 + columns * panel}px` : "";
     return Plotly.react(figure.plot, data, layout, config(figure));
   }
