@@ -11,6 +11,11 @@ from benchmarks.results import Results
 from stores.errors import OptionError
 
 LEADERBOARD = Path(__file__).parent / "leaderboard.jsonl"
+# what was asked for, without folders, which mean nothing on another machine: fingerprints tell the data
+SETTINGS = (
+    *("labels", "regime", "inputs", "adapters", "baselines"),
+    *("sizes", "seeds", "draws", "model", "replicates"),
+)
 MEASURES = ("n", "sigma", "sigma_low", "sigma_high", "median", "r2", "cover90", "bound_ratio")
 
 
@@ -31,7 +36,9 @@ def record(results: Results, path: Path = LEADERBOARD) -> str:
     """
     about = results.about
     check_recordable(about.get("commit"))
-    line = {name: about[name] for name in ("suite", "version", "commit", "command", "created", "fingerprints")}
+    line = {name: about[name] for name in ("suite", "version", "commit", "created", "fingerprints")}
+    asked = about.get("options", {})
+    line["settings"] = {name: asked[name] for name in SETTINGS if name in asked}
     line["best"] = _best(results)
     cells = sum(len(regimes) for regimes in line["best"].values())
     what = f"suite {line['suite']} at commit {str(line['commit'])[:12]}"

@@ -433,6 +433,8 @@ def test_a_run_of_changed_code_is_not_recorded(done: Path, tmp_path: Path) -> No
     rows = found.scores.where(group="head", label="feh", regime="metal_poor", size=40)
     assert best["sigma"] == pytest.approx(rows["sigma"].min(), abs=1e-4)
     assert line["commit"] == "abc"
+    assert line["settings"]["seeds"] == found.about["options"]["seeds"]
+    assert str(done) not in board.read_text()  # which means nothing elsewhere
 
 
 def test_tables_are_read_as_they_were_written(tmp_path: Path) -> None:
